@@ -1,0 +1,301 @@
+"""The verbs of `cmkd`; each imports what it needs only when it is called (design section 6)."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cmkd import __version__
+from cmkd.errors import CmkdError, ConfigError
+
+Arguments = argparse.Namespace
+SUITE_HELP = "the suite's YAML file (default: config/config.yaml)"
+VERBS: list[tuple[str, str, str, Callable[[argparse.ArgumentParser], None]]] = []
+
+
+def verb(help_text: str, example: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+    """Register a function that adds a verb's options and names its action; the name is the verb."""
+
+    def register(options: Callable[[Any], None]) -> Callable[[Any], None]:
+        VERBS.append((options.__name__.rstrip("_"), help_text, example, options))
+        return options
+
+    return register
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs."""
+    top = argparse.ArgumentParser(
+        prog="cmkd",
+        description="Benchmark suite for cross-model knowledge distillation in audio.",
+        epilog="exit codes: 0 done, 1 a bug, 2 wrong input, 75 stopped in time (run it again)",
+    )
+    top.add_argument("--version", action="version", version=f"cmkd {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, help_text, example, options in VERBS:
+        sub = verbs.add_parser(
+            name,
+            help=help_text,
+            description=help_text,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        options(sub)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; say a user's error in one sentence and return the exit code."""
+    try:
+        chosen = parser().parse_args(arguments)
+        chosen.action(chosen)
+    except CmkdError as error:
+        print(f"cmkd: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("cmkd: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+# What several verbs share.
+
+
+def _suite_options(sub: argparse.ArgumentParser) -> None:
+    """Add the suite's file and the one override that belongs on a command line."""
+    sub.add_argument("suite", type=Path, nargs="?", help=SUITE_HELP)
+    sub.add_argument("--data-root", type=Path, help="folder that holds the recordings")
+
+
+def _suite(chosen: Arguments) -> Any:
+    """Load the suite that was named, or the default one."""
+    from cmkd.files import checkout
+    from cmkd.plan import suites
+
+    path = chosen.suite or checkout() / "config" / "config.yaml"
+    overrides = {"data_root": str(chosen.data_root)} if chosen.data_root else {}
+    return suites.load(path, overrides)
+
+
+def _execution(path: Path | None) -> dict[str, Any]:
+    """Read the `execution:` block of a suite from its own file, or return the defaults."""
+    import yaml
+
+    from cmkd.plan.suites import EXECUTION
+
+    if path is None:
+        return dict(EXECUTION)
+    if not path.is_file():
+        raise ConfigError(f"--execution {path}: no such file; leave it out for the defaults")
+    return {**EXECUTION, **(yaml.safe_load(path.read_text(encoding="utf-8")) or {})}
+
+
+# The verbs, in the order of a run.
+
+
+@verb("list the runs of a suite", "cmkd plan config/demo.yaml --commands > demo.sh")
+def plan(sub: argparse.ArgumentParser) -> None:
+    """Add `cmkd plan`."""
+    _suite_options(sub)
+    sub.add_argument("--commands", action="store_true", help="print the verbs as a shell script")
+    sub.set_defaults(action=_plan)
+
+
+def _plan(chosen: Arguments) -> None:
+    suite = _suite(chosen)
+    if chosen.commands:
+        print(suite.commands(), end="")
+        return
+    for job in suite.jobs():
+        direction = suite.direction(job.run)
+        print(f"{job.dataset}\t{job.run}\tfold-{job.fold}\tseed-{job.seed}\t{direction}")
+    print(f"{len(suite.jobs())} runs", file=sys.stderr)
+
+
+@verb(
+    "print every value of a run's recipe with its layer and source",
+    "cmkd explain ast_tiny@effnet_b0 --dataset esc50",
+)
+def explain(sub: argparse.ArgumentParser) -> None:
+    """Add `cmkd explain`."""
+    sub.add_argument("run", help="the run's name, as in the leaderboard")
+    _suite_options(sub)
+    sub.add_argument("--dataset", help="the dataset (default: the suite's first)")
+    sub.set_defaults(action=_explain)
+
+
+def _explain(chosen: Arguments) -> None:
+    from cmkd.plan.explain import explain
+
+    suite = _suite(chosen)
+    print(explain(suite, chosen.dataset or suite.datasets[0], chosen.run))
+
+
+@verb(
+    "decode a dataset into manifest.csv, audit.json and clips.bin",
+    "cmkd prepare .cmkd/wanted/esc50/prepared/1a2b.yaml --prepared results/prepared/esc50"
+    " --data-root ~/ESC-50-master",
+)
+def prepare(sub: argparse.ArgumentParser) -> None:
+    """Add `cmkd prepare`."""
+    sub.add_argument("wanted", type=Path, help="the dataset's recipe")
+    sub.add_argument("--prepared", type=Path, required=True, help="folder to write")
+    sub.add_argument("--data-root", type=Path, help="folder that holds the recordings")
+    sub.add_argument("--workers", type=int, default=1, help="processes that decode")
+    sub.add_argument("--again", action="store_true", help="read the recordings anew")
+    sub.set_defaults(action=_prepare)
+
+
+def _prepare(chosen: Arguments) -> None:
+    from cmkd.data.prepare import prepare
+
+    text = chosen.wanted.read_text(encoding="utf-8")
+    prepare(text, chosen.prepared, chosen.data_root, chosen.workers, chosen.again)
+
+
+@verb(
+    "mean and deviation of the filter banks of a fold's training clips",
+    "cmkd stats --prepared results/prepared/esc50 --fold 1 --mel-bins 128 --shift-ms 10"
+    " --frames 512 --out results/prepared/esc50/stats/mel128-shift10-frames512/fold-1.json",
+)
+def stats(sub: argparse.ArgumentParser) -> None:
+    """Add `cmkd stats`."""
+    sub.add_argument("--prepared", type=Path, required=True)
+    sub.add_argument("--fold", type=int, required=True)
+    sub.add_argument("--mel-bins", type=int, required=True)
+    sub.add_argument("--shift-ms", type=float, required=True)
+    sub.add_argument("--frames", type=int, required=True)
+    sub.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    sub.set_defaults(action=_stats)
+
+
+def _stats(chosen: Arguments) -> None:
+    from cmkd.audio.statistics import write_statistics
+
+    frontend = {
+        "sample_rate": 16000,
+        "mel_bins": chosen.mel_bins,
+        "shift_ms": chosen.shift_ms,
+        "frames": chosen.frames,
+    }
+    write_statistics(chosen.prepared, chosen.fold, frontend, chosen.out)
+
+
+@verb(
+    "train one run on one fold with one seed",
+    "cmkd train WANTED.yaml --run FOLDER --fold 1 --seed 0 --prepared results/prepared/esc50"
+    " --statistics STATS.json --teacher TEACHERS_FOLDER",
+)
+def train(sub: argparse.ArgumentParser) -> None:
+    """Add `cmkd train`."""
+    sub.add_argument("wanted", type=Path, help="the run's recipe")
+    sub.add_argument("--run", type=Path, required=True, help="run folder to write")
+    sub.add_argument("--fold", type=int, required=True)
+    sub.add_argument("--seed", type=int, required=True)
+    sub.add_argument("--prepared", type=Path, required=True, help="the dataset's prepared folder")
+    sub.add_argument("--statistics", type=Path, required=True, help="the fold's statistics")
+    sub.add_argument("--teacher", type=Path, help="the teacher's run folder")
+    sub.add_argument("--initial", type=Path, help="weights to start from")
+    sub.add_argument("--execution", type=Path, help="YAML: device, threads, checkpoint_seconds")
+    sub.set_defaults(action=_train)
+
+
+def _train(chosen: Arguments) -> None:
+    from cmkd.learning.train import train
+
+    train(
+        wanted=chosen.wanted,
+        run=chosen.run,
+        fold=chosen.fold,
+        seed=chosen.seed,
+        prepared=chosen.prepared,
+        statistics=chosen.statistics,
+        teacher=chosen.teacher,
+        initial=chosen.initial,
+        execution=_execution(chosen.execution),
+    )
+
+
+@verb(
+    "score a trained run's test clips",
+    "cmkd evaluate --run results/runs/esc50/ast_tiny/fold-1/seed-0"
+    " --prepared results/prepared/esc50",
+)
+def evaluate(sub: argparse.ArgumentParser) -> None:
+    """Add `cmkd evaluate`."""
+    sub.add_argument("--run", type=Path, required=True, help="the run's folder")
+    sub.add_argument("--prepared", type=Path, required=True, help="the dataset's prepared folder")
+    sub.add_argument("--execution", type=Path, help="YAML: device, threads")
+    sub.set_defaults(action=_evaluate)
+
+
+def _evaluate(chosen: Arguments) -> None:
+    from cmkd.scoring.evaluate import evaluate
+
+    evaluate(chosen.run, chosen.prepared, _execution(chosen.execution))
+
+
+@verb("print the leaderboard of the runs that are there", "cmkd leaderboard config/demo.yaml")
+def leaderboard(sub: argparse.ArgumentParser) -> None:
+    """Add `cmkd leaderboard`."""
+    _suite_options(sub)
+    sub.set_defaults(action=_leaderboard)
+
+
+def _leaderboard(chosen: Arguments) -> None:
+    from cmkd.reports import leaderboard
+
+    suite = _suite(chosen)
+    print(leaderboard.render_terminal(leaderboard.leaderboard(suite)))
+
+
+@verb("write the leaderboard and the figures", "cmkd tables config/demo.yaml")
+def tables(sub: argparse.ArgumentParser) -> None:
+    """Add `cmkd tables`."""
+    _suite_options(sub)
+    sub.set_defaults(action=_tables)
+
+
+def _tables(chosen: Arguments) -> None:
+    from cmkd.reports import tables
+
+    for path in tables(_suite(chosen)):
+        print(path)
+
+
+@verb("replay finished runs into MLflow", "cmkd track config/demo.yaml")
+def track(sub: argparse.ArgumentParser) -> None:
+    """Add `cmkd track`."""
+    _suite_options(sub)
+    sub.set_defaults(action=_track)
+
+
+def _track(chosen: Arguments) -> None:
+    from cmkd.tracking import track
+
+    print(track(_suite(chosen)))
+
+
+@verb("open the MLflow UI on this machine", "cmkd ui config/demo.yaml --port 5000")
+def ui(sub: argparse.ArgumentParser) -> None:
+    """Add `cmkd ui`."""
+    _suite_options(sub)
+    sub.add_argument("--port", type=int, default=5000)
+    sub.set_defaults(action=_ui)
+
+
+def _ui(chosen: Arguments) -> None:
+    from cmkd.tracking import ui_command
+
+    command, environment, url = ui_command(_suite(chosen), chosen.port)
+    print(f"MLflow: {url} (Ctrl-C ends it)", flush=True)
+    os.execve(command[0], command, {**os.environ, **environment})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What a dataset's entry says, and the module that reads it (one file a dataset, found by name)."""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from cmkd.errors import ConfigError, nearest
+
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip as its dataset's own table tells it; `path` is relative to `data_root`."""
+
+    clip: str
+    path: str
+    split: str
+    labels: tuple[str, ...]
+    source: str
+
+
+def entry(recipe_text: str) -> dict[str, Any]:
+    """Return a dataset's entry from the text of a prepared recipe; ConfigError if it is none."""
+    values = yaml.safe_load(recipe_text)
+    if not isinstance(values, dict):
+        raise ConfigError("the dataset's recipe is not a table of keys: write it with 'cmkd plan'")
+    for key in ("name", "reader", "classes"):
+        if key not in values:
+            raise ConfigError(
+                f"the dataset's recipe lacks the key '{key}': add it to datasets.yaml"
+            )
+    odd = [name for name in values["classes"] if ";" in str(name) or not str(name).strip()]
+    if odd:
+        raise ConfigError(f"class '{odd[0]}' of dataset {values['name']} is empty or holds a ';'")
+    return values
+
+
+def splits(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of an entry's folds ("1", "2", ...) or of its fixed splits."""
+    if bool(values.get("folds")) == bool(values.get("splits")):
+        name = values.get("name", "?")
+        raise ConfigError(f"dataset {name}: datasets.yaml must give either 'folds' or 'splits'")
+    return tuple(str(name) for name in values.get("folds") or values["splits"])
+
+
+def reader(name: str) -> ModuleType:
+    """Return the module `cmkd.data.NAME` if it reads a dataset, else raise ConfigError."""
+    if name in _modules():
+        module = importlib.import_module(f"cmkd.data.{name}")
+        if hasattr(module, "rows"):
+            return module
+    raise ConfigError(f"unknown reader '{name}' in datasets.yaml{nearest(name, readers())}")
+
+
+def readers() -> list[str]:
+    """Return the names of all modules of this package that read a dataset."""
+    found = [(name, importlib.import_module(f"cmkd.data.{name}")) for name in _modules()]
+    return [name for name, module in found if hasattr(module, "rows")]
+
+
+def _modules() -> list[str]:
+    """Return the names of this package's modules without importing them."""
+    return [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
+
+
+def needs_recordings(values: Mapping[str, Any], found: str) -> str:
+    """Return the sentence for absent recordings: what is wrong, what to put where, whence."""
+    obtain = str(values.get("obtain") or "see the dataset's own page for where to get it")
+    return (
+        f"dataset {values['name']}: {found}; give the folder that holds the recordings as "
+        f"data_root (--data-root PATH, or --config data_root=PATH); {obtain.rstrip('.')}."
+    )

@@ -1,0 +1,1 @@
+"""Learning: losses, objectives, schedules, the frozen teacher, exact checkpoints and one `fit`."""

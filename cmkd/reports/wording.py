@@ -1,0 +1,111 @@
+"""What every rendering of the leaderboard says about it: header, column names, cells, remarks."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from cmkd.reports import columns
+
+HEADINGS = (
+    "rank",
+    "run",
+    "direction",
+    "{metric}, %",
+    "gain over alone",
+    "gain over teacher",
+    "label",
+    "runs",
+    "params",
+    "GFLOPs",
+    "hours",
+    "hours, total",
+    "clips/s",
+    "weights",
+)
+LEFT = ("run", "direction", "label", "weights")
+DIRECTIONS = {
+    "alone": "alone",
+    "cnn_to_transformer": "CNN → transformer",
+    "transformer_to_cnn": "transformer → CNN",
+    "same_class": "same class",
+    "self": "self",
+}
+LABELS = {
+    "runs+clips": "over new trainings and new test clips",
+    "seed means": "over new trainings and new test clips, from the means of each seed",
+    "one run per fold": "over folds, one training each (test clips are inside)",
+    "one seed": "over folds with one seed in all of them: no verdict may rest on it",
+    "clips only": "over test clips only: it says nothing about training again",
+    "incomplete": "a fold has no run yet, so there is no interval",
+    "not run": "no run is done yet",
+}
+GAIN_MAP = (
+    "A gain in mAP is over classes with at least two positive test clips, a value over those with "
+    "at least one, so a gain may differ from the difference of two values in the last digits."
+)
+
+
+def explanation(rows: pd.DataFrame) -> list[str]:
+    """Return the sentences above a dataset's table."""
+    labels = [label for label in LABELS if label in set(rows["label"])]
+    metric = columns.METRICS.get(next(iter(rows["metric"]), ""), "the metric")
+    sentences = [
+        f"Values are {metric} on the test clips in percent, gains are in points and paired by "
+        "clip, fold and seed; brackets hold 95 % intervals.",
+        "Rank: the ranks a run may have, by Holm's rule over its differences to the others; only "
+        "complete runs with their headline readout are ranked.",
+        "Label: what the interval covers: "
+        + "; ".join(f"{label} = {LABELS[label]}" for label in labels)
+        + ".",
+        "Runs: done/planned. Hours: device hours of all done runs; the total adds each run's share "
+        "of its teacher's, divided among the teacher's students.",
+    ]
+    return [*sentences, GAIN_MAP] if "map" in set(rows["metric"]) else sentences
+
+
+def headings(rows: pd.DataFrame) -> list[str]:
+    """Return the column names of a dataset's table."""
+    metric = columns.METRICS.get(next(iter(rows["metric"]), ""), "value")
+    return [heading.format(metric=metric) for heading in HEADINGS]
+
+
+def cells(row: pd.Series, headline: bool) -> list[str]:
+    """Return a row's texts, in the order of HEADINGS; the run's name is bare."""
+    name = row["run"] if headline else f"{row['run']} ({row['readout']})"
+    return [
+        columns.rank(row["rank_low"], row["rank_high"]),
+        name,
+        DIRECTIONS.get(row["direction"], row["direction"].replace("_to_", " → ")),
+        columns.with_interval(row["value"], row["low"], row["high"]) or "–",
+        *(gain(row, name) for name in ("gain_alone", "gain_teacher")),
+        row["label"],
+        f"{row['done']}/{row['planned']}",
+        columns.millions(row["params"]),
+        columns.hours(row["gflops"]),
+        columns.hours(row["gpu_hours"]),
+        columns.hours(row["gpu_hours_total"]),
+        columns.hours(row["clips_per_second"]),
+        row["weights_origin"],
+    ]
+
+
+def gain(row: pd.Series, name: str) -> str:
+    """Return a gain with its interval, "" for a row without one."""
+    ends = (row[f"{name}_low"], row[f"{name}_high"])
+    return columns.with_interval(row[name], *ends, signed=True)
+
+
+def remarks(rows: pd.DataFrame) -> dict[str, list[str]]:
+    """Return {remark: runs it is about}, in the order of the rows."""
+    found: dict[str, list[str]] = {}
+    for run, notes in zip(rows["run"], rows["notes"], strict=True):
+        for note in filter(None, notes.split("; ")):
+            if not note.startswith("data: "):
+                runs = found.setdefault(note, [])
+                runs.extend([run] if run not in runs else [])
+    return found
+
+
+def leaders(rows: pd.DataFrame) -> Sequence[bool]:
+    """Tell for each row whether it is its run's headline readout."""
+    return [bool(first) for first in ~rows.duplicated(["dataset", "run"])]

@@ -1,0 +1,51 @@
+"""The command: its help, its exit codes, its sentences."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cmkd import cli
+from cmkd.errors import Stopped
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def names() -> list[str]:
+    return [name for name, *_ in cli.VERBS]
+
+
+@pytest.mark.parametrize("verb", names())
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([verb, "--help"])
+    assert stopped.value.code == 0
+    assert f"example:\n  cmkd {verb}" in capsys.readouterr().out
+
+
+def test_wrong_input_is_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["leaderboard", "no/such/suite.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("cmkd: ") and "no/such/suite.yaml" in said
+    assert "Traceback" not in said
+
+
+def test_stopped_in_time_exits_75(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(chosen: object) -> None:
+        raise Stopped("stopped at epoch 3, step 12; run the same command again")
+
+    monkeypatch.setattr(cli, "_leaderboard", stop)
+    assert cli.main(["leaderboard"]) == 75
+
+
+def test_plan_lists_every_run_of_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", str(ROOT / "config" / "demo.yaml")]) == 0
+    out = capsys.readouterr().out
+    assert "small_cnn@small_ast\tfold-1\tseed-0\ttransformer_to_cnn" in out
+
+
+def test_a_pipe_closed_early_is_no_error() -> None:
+    command = f'"{sys.executable}" -m cmkd.cli plan config/config.yaml | head -n 1'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert "Traceback" not in done.stderr and done.stdout

@@ -1,0 +1,239 @@
+# What the rules share: the suite, the paths' patterns and the functions that find a job's inputs.
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+from cmkd.errors import CmkdError
+from cmkd.plan import agreement, commands, names, suites
+
+
+def load_suite():
+    """Load the suite by the verbs' own loader; a wrong one ends here, in its own sentences."""
+    given = workflow.overwrite_configfiles or workflow.configfiles
+    try:
+        if given:
+            return suites.load(Path(given[-1]), config)
+        return suites.make(config, Path("config/config.yaml"))
+    except CmkdError as error:
+        raise WorkflowError(str(error)) from None
+
+
+SUITE = load_suite()
+AGREEMENT = agreement.Agreement(SUITE)
+PREPARED = f"{SUITE.prepared}/{{dataset}}"
+RUN = f"{SUITE.results}/runs/{{dataset}}/{{run}}/fold-{{fold}}/seed-{{seed}}"
+ALONE = RUN.replace("{run}", "{link}")
+TAUGHT = RUN.replace("{run}", "{link}@{teacher}")
+TEACHER = RUN.replace("{run}", "{teacher}")
+TABLES = f"{SUITE.results}/tables/{SUITE.name}"
+LOGS = f"{SUITE.results}/logs"
+
+# `cmkd` is installed beside Snakemake even where that folder is not on the PATH.
+if shutil.which("cmkd") is None:
+    folders = (os.environ.get("PATH", ""), str(Path(sys.executable).parent))
+    os.environ.update(PATH=os.pathsep.join(folders))
+
+
+def job_of(wildcards):
+    """Return the job that a rule's wildcards name."""
+    run = wildcards.get("run", wildcards.get("link"))
+    if "teacher" in wildcards.keys():
+        run = f"{run}@{wildcards.teacher}"
+    return suites.Job(wildcards.dataset, run, int(wildcards.fold), int(wildcards.seed))
+
+
+def edge(path, protected):
+    """Return an input whose time counts, or not while it is protected."""
+    return ancient(str(path)) if protected else str(path)
+
+
+def every(name):
+    """Return a file of every run of the suite."""
+    return [str(SUITE.folder(job) / name) for job in SUITE.jobs()]
+
+
+# Inputs. They are found when a job enters the DAG, so that a cluster job, which reads the Snakefile
+# again, looks at its own run only.
+
+
+def wanted_data(wildcards):
+    """Return the recipe of a dataset's prepared files."""
+    wanted = AGREEMENT.wanted_prepared(wildcards.dataset)
+    return edge(wanted.path, wanted.agrees)
+
+
+def wanted_run(wildcards):
+    """Return the recipe of a run."""
+    wanted = AGREEMENT.wanted_recipe(job_of(wildcards))
+    return edge(wanted.path, wanted.agrees)
+
+
+def manifest(wildcards):
+    """Return the manifest that statistics are made from."""
+    sound = AGREEMENT.prepared_state(wildcards.dataset) == "sound"
+    return edge(f"{SUITE.prepared}/{wildcards.dataset}/manifest.csv", sound)
+
+
+def changed_manifest(wildcards):
+    """Return what makes statistics of another manifest run again, or nothing."""
+    frontend, fold = wildcards.frontend, int(wildcards.fold)
+    wanted = AGREEMENT.wanted_statistics(wildcards.dataset, frontend, fold)
+    return [str(wanted.path)] if wanted else []
+
+
+def prepared_files(job, finished):
+    """Return the prepared files that a job reads, or none if they are absent and it is finished."""
+    if AGREEMENT.left_out(job, finished):
+        return []
+    sound = AGREEMENT.prepared_state(job.dataset) == "sound"
+    folder = SUITE.prepared_folder(job.dataset)
+    read = ("manifest.csv", "clips.bin", "clips.csv")
+    return [edge(folder / name, sound) for name in read]
+
+
+def clips_to_train(wildcards):
+    """Return the prepared clips that a training reads."""
+    job = job_of(wildcards)
+    return prepared_files(job, AGREEMENT.settled(job))
+
+
+def clips_to_score(wildcards):
+    """Return the prepared clips that an evaluation reads."""
+    job = job_of(wildcards)
+    return prepared_files(job, AGREEMENT.scored(job))
+
+
+def statistics(wildcards):
+    """Return the statistics that a training normalises with."""
+    job = job_of(wildcards)
+    if AGREEMENT.left_out(job, AGREEMENT.settled(job)):
+        return []
+    path = SUITE.statistics(job)
+    sound = AGREEMENT.prepared_state(job.dataset) == "sound"
+    return edge(path, sound and AGREEMENT.statistics_agree(path, job.dataset))
+
+
+def initial_weights(wildcards):
+    """Return the weights of another run that a training starts from, or nothing."""
+    initial = SUITE.initial_of(job_of(wildcards))
+    return [str(AGREEMENT.weights(initial))] if initial else []
+
+
+def wanted_rows(wildcards):
+    """Return the rows that the tables must have."""
+    wanted = AGREEMENT.wanted_rows()
+    return edge(wanted.path, wanted.agrees)
+
+
+# Options of the verbs.
+
+
+def data_root_option(wildcards):
+    """Return the option that says where the recordings are, if the configuration does."""
+    root = SUITE.root(wildcards.dataset)
+    return ["--data-root", str(root)] if root else []
+
+
+def frontend_options(wildcards):
+    """Return the options that describe a front end."""
+    frontend = SUITE.frontends(wildcards.dataset)[wildcards.frontend]
+    numbers = (frontend.mel_bins, frontend.shift_ms, frontend.frames)
+    flags = ("--mel-bins", "--shift-ms", "--frames")
+    return [str(part) for pair in zip(flags, numbers) for part in pair]
+
+
+def run_folder(wildcards):
+    """Return a run's folder."""
+    return str(SUITE.folder(job_of(wildcards)))
+
+
+def statistics_file(wildcards):
+    """Return the path of a run's statistics."""
+    return str(SUITE.statistics(job_of(wildcards)))
+
+
+def initial_option(wildcards):
+    """Return the option that names the weights to start from, if they lie in a file."""
+    path = commands.initial_file(SUITE, job_of(wildcards))
+    return ["--initial", str(path)] if path else []
+
+
+def execution_file(wildcards):
+    """Return the suite's execution block as a file."""
+    return str(AGREEMENT.execution_file())
+
+
+def suite_file(wildcards):
+    """Return the whole resolved suite as a file."""
+    return str(AGREEMENT.suite_file())
+
+
+# GPUs of a workstation.
+
+
+def visible_gpus():
+    """Return how many GPUs this machine lets us use."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        listed = [device.strip() for device in named.split(",")]
+        hidden = [at for at, device in enumerate(listed) if device in ("", "-1")]
+        return hidden[0] if hidden else len(listed)
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
+
+
+def limit_gpus():
+    """Let as many jobs use a GPU at once as a workstation has; a cluster counts its own."""
+    local = workflow.is_main_process and workflow.resource_settings.nodes is None
+    if (
+        not local
+        or "gpu" in workflow.global_resources
+        or SUITE.execution["device"] == "cpu"
+    ):
+        return
+    count = visible_gpus()
+    if count:
+        workflow.register_resource("gpu", count)
+
+
+# After the last job.
+
+
+def make_views():
+    """Make tables and the MLflow copy from the runs that are there, unless they are up to date."""
+    if not views_due():
+        return
+    for verb in ("tables", "track"):
+        command = ["cmkd", verb, str(AGREEMENT.suite_file())]
+        if subprocess.run(command).returncode:
+            logger.warning(f"'cmkd {verb}' failed; the runs are not touched by that.")
+
+
+def views_due():
+    """Tell whether a run is newer than the tables or the MLflow copy, or these are missing."""
+    views = [Path(str(path)) for path in (*rules.tables.output, *rules.track.output)]
+    if not all(view.is_file() for view in views):
+        return True
+    oldest = min(view.stat().st_mtime for view in views)
+    runs = [Path(path) for path in every("metrics.json")]
+    return any(not run.is_file() or run.stat().st_mtime > oldest for run in runs)
+
+
+def say_stale():
+    """Say how many runs no longer agree with their data, after the data were prepared anew."""
+    stale = len(agreement.Agreement(SUITE).stale())
+    if stale:
+        logger.warning(
+            f"{stale} run(s) have become stale, because their data or recipe changed:"
+            " run the same command again."
+        )
