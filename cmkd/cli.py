@@ -82,17 +82,23 @@ def _suite(chosen: Arguments) -> Any:
     return suites.load(path, overrides)
 
 
+def _count(text: str) -> int:
+    """Read a whole number from 1; argparse says what is wrong with another."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
 def _execution(path: Path | None) -> dict[str, Any]:
     """Read the `execution:` block of a suite from its own file, or return the defaults."""
-    import yaml
-
+    from cmkd.plan.catalog import read_yaml
     from cmkd.plan.suites import EXECUTION
 
     if path is None:
         return dict(EXECUTION)
     if not path.is_file():
         raise ConfigError(f"--execution {path}: no such file; leave it out for the defaults")
-    return {**EXECUTION, **(yaml.safe_load(path.read_text(encoding="utf-8")) or {})}
+    return {**EXECUTION, **read_yaml(path)}
 
 
 # The verbs, in the order of a run.
@@ -146,7 +152,7 @@ def prepare(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("wanted", type=Path, help="the dataset's recipe")
     sub.add_argument("--prepared", type=Path, required=True, help="folder to write")
     sub.add_argument("--data-root", type=Path, help="folder that holds the recordings")
-    sub.add_argument("--workers", type=int, default=1, help="processes that decode")
+    sub.add_argument("--workers", type=_count, default=1, help="processes that decode")
     sub.add_argument("--again", action="store_true", help="read the recordings anew")
     sub.set_defaults(action=_prepare)
 
@@ -154,7 +160,10 @@ def prepare(sub: argparse.ArgumentParser) -> None:
 def _prepare(chosen: Arguments) -> None:
     from cmkd.data.prepare import prepare
 
-    text = chosen.wanted.read_text(encoding="utf-8")
+    try:
+        text = chosen.wanted.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{chosen.wanted} cannot be read: {error}") from None
     prepare(text, chosen.prepared, chosen.data_root, chosen.workers, chosen.again)
 
 
@@ -167,9 +176,9 @@ def stats(sub: argparse.ArgumentParser) -> None:
     """Add `cmkd stats`."""
     sub.add_argument("--prepared", type=Path, required=True)
     sub.add_argument("--fold", type=int, required=True)
-    sub.add_argument("--mel-bins", type=int, required=True)
+    sub.add_argument("--mel-bins", type=_count, required=True)
     sub.add_argument("--shift-ms", type=float, required=True)
-    sub.add_argument("--frames", type=int, required=True)
+    sub.add_argument("--frames", type=_count, required=True)
     sub.add_argument("--out", type=Path, required=True, help="JSON file to write")
     sub.set_defaults(action=_stats)
 
@@ -290,10 +299,13 @@ def ui(sub: argparse.ArgumentParser) -> None:
 
 
 def _ui(chosen: Arguments) -> None:
-    from cmkd.tracking import ui_command
+    from cmkd.tracking import ui_command, ui_pages
 
-    command, environment, url = ui_command(_suite(chosen), chosen.port)
-    print(f"MLflow: {url} (Ctrl-C ends it)", flush=True)
+    suite = _suite(chosen)
+    command, environment, _ = ui_command(suite, chosen.port)
+    for title, address in ui_pages(suite, chosen.port).items():
+        print(f"{title}\n  {address}")
+    print("Open one of these pages (Ctrl-C ends MLflow).", flush=True)
     os.execve(command[0], command, {**os.environ, **environment})
 
 

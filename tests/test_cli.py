@@ -31,6 +31,44 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixtu
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "wanted.yaml cannot be read"),
+        (b"\xff", "wanted.yaml cannot be read"),
+        (b"datasets: [toy]", "lacks the key 'name'"),
+        (b"a: [", "this is not YAML"),
+    ],
+)
+def test_a_wrong_recipe_of_a_dataset_is_one_sentence(
+    text: bytes | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = tmp_path / "wanted.yaml"
+    if text is not None:
+        wanted.write_bytes(text)
+    assert cli.main(["prepare", str(wanted), "--prepared", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["a: [", "just words"])
+def test_a_wrong_execution_file_is_one_sentence(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execution = tmp_path / "execution.yaml"
+    execution.write_text(text)
+    given = ["--run", "run", "--prepared", "prepared", "--execution", str(execution)]
+    assert cli.main(["evaluate", *given]) == 2
+    assert "execution.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "many"])
+def test_sizes_are_whole_numbers_from_1(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["prepare", "wanted.yaml", "--prepared", "out", "--workers", wrong])
+    assert stopped.value.code == 2
+    assert f"'{wrong}' is not a whole number from 1" in capsys.readouterr().err
+
+
 def test_stopped_in_time_exits_75(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(chosen: object) -> None:
         raise Stopped("stopped at epoch 3, step 12; run the same command again")

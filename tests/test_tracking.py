@@ -1,6 +1,8 @@
 """Replay into MLflow: what is written, and that no pass leaves doubles or gaps."""
 
+import base64
 import datetime
+import json
 import os
 import shutil
 import socket
@@ -9,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,8 @@ def finish(suite, job, accuracy=0.75):
         "parameters": 1000,
         "execution": {"threads": 1},
         "commit": "c0ffee",
+        "device": "cpu",
+        "flops": 49_000_000,
         "start": "2023-11-14T22:13:20+00:00",
         "end": "2023-11-14T22:13:24+00:00",
     }
@@ -131,14 +136,20 @@ def test_a_run_is_written_whole(suite):
     assert run.info.run_name == "small_ast@small_cnn f1 s0"
     assert run.info.status == "FINISHED"
     begin = datetime.datetime(2023, 11, 14, 22, 13, 20, tzinfo=datetime.UTC).timestamp()
-    assert (run.info.start_time, run.info.end_time) == (begin * 1000, (begin + 10) * 1000)
+    assert (run.info.start_time, run.info.end_time) == (begin * 1000, (begin + 4) * 1000)
     tags = run.data.tags
-    assert (tags["student"], tags["teacher"]) == ("small_ast", "small_cnn")
+    assert (tags["model"], tags["student"]) == ("small_ast", "small_ast")
+    assert (tags["teacher"], tags["device"]) == ("small_cnn", "cpu")
     assert tags["direction"] == "cnn_to_transformer"
     assert (tags["family"], tags["teacher_family"]) == ("ast", "cnn")
     assert (tags["fold"], tags["seed"], tags["commit"]) == ("1", "0", "c0ffee")
     assert tags["recipe"] == suite.recipe("toy", "small_ast@small_cnn").digest
-    assert "| accuracy | 0.7500 |" in tags["mlflow.note.content"]
+    note = tags["mlflow.note.content"].splitlines()
+    assert note[0] == (
+        "`small_ast` taught by `small_cnn` (CNN → transformer) on toy, fold 1, seed 0."
+    )
+    assert note[2] == "**accuracy 0.7500** on the test clips, readout last."
+    assert {"| last | map | 0.8000 |", "| averaged | accuracy | 0.5000 |"} <= set(note)
     params = run.data.params
     assert params["model.builder"] == "ast"
     assert params["objective.lambda"] == str(
@@ -148,9 +159,9 @@ def test_a_run_is_written_whole(suite):
     metrics = run.data.metrics
     assert (metrics["final/accuracy"], metrics["readout_averaged/accuracy"]) == (0.75, 0.5)
     assert "final/d_prime" not in metrics
-    assert (metrics["resource/seconds_total"], metrics["resource/parameters"]) == (3.5, 1000)
-    assert metrics["resource/evaluate_seconds_total"] == 0.5
-    assert "resource/execution_threads" not in metrics
+    assert (metrics["usage/seconds_total"], metrics["usage/parameters"]) == (3.5, 1000)
+    assert (metrics["usage/evaluate_seconds_total"], metrics["usage/gflops"]) == (0.5, 0.049)
+    assert not [name for name in metrics if "threads" in name]
     assert run.inputs.dataset_inputs[0].dataset.name == "toy"
 
 
@@ -374,9 +385,15 @@ def test_ui_command_opens_the_training_view_here_only(suite, monkeypatch):
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     number = report.experiments["toy"]
-    assert url == (
-        f"http://127.0.0.1:5001/#/experiments/{number}/runs?workflowType=machine_learning"
-    )
+    page = f"http://127.0.0.1:5001/#/experiments/{number}/runs?workflowType=machine_learning"
+    assert url == f"{page}&viewStateShareKey=cmkd-scores"
+    assert tracking.ui_pages(suite, 5001) == {
+        "toy: Scores of every run": url,
+        "toy: Scores, mean over folds and seeds": f"{page}&viewStateShareKey=cmkd-means",
+        "toy: small_cnn with and without its teacher small_ast": (
+            f"{page}&viewStateShareKey=cmkd-pair&compareRunsMode=CHART"
+        ),
+    }
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere.db")
     with pytest.raises(RunError, match="the runs are in sqlite"):
         tracking.ui_command(suite, 5001)
@@ -388,6 +405,111 @@ def test_a_server_has_a_ui_of_its_own(suite, monkeypatch):
     files.write_json(tracking.marker(suite), content)
     with pytest.raises(RunError, match="open http://lab:5000/#/experiments/7/runs"):
         tracking.ui_command(suite)
+
+
+def saved_views(suite):
+    """The views that MLflow's UI would read, by key: name, and settings as its own code unpacks."""
+    tags = client_of(suite).get_experiment_by_name("cmkd/toy").tags
+    found = {}
+    for name, text in tags.items():
+        if name.startswith("mlflow.sharedViewState."):
+            envelope = json.loads(text)
+            packed = base64.b64decode(envelope["state"].removeprefix("deflate;"))
+            key = name.removeprefix("mlflow.sharedViewState.")
+            found[key] = (envelope["name"], json.loads(zlib.decompress(packed)))
+    return found
+
+
+def test_views_show_scores_and_compare_with_and_without_a_teacher(suite):
+    for job in suite.jobs():
+        finish(suite, job, accuracy=0.9 if job.run == "small_ast@small_cnn" else 0.75)
+    tracking.track(suite)
+    found = saved_views(suite)
+    assert sorted(found) == [
+        *("cmkd-means", "cmkd-model-small_ast", "cmkd-model-small_cnn", "cmkd-pair", "cmkd-scores")
+    ]
+    name, table = found["cmkd-scores"]
+    assert name == "Scores of every run"
+    assert table["selectedColumns"][0] == table["orderByKey"] == "metrics.`final/accuracy`"
+    name, pair = found["cmkd-pair"]
+    assert name == "small_ast with and without its teacher small_cnn"
+    experiment = client_of(suite).get_experiment_by_name("cmkd/toy").experiment_id
+    chosen = client_of(suite).search_runs([experiment], filter_string=pair["searchFilter"])
+    assert sorted(run.data.tags["run"] for run in chosen) == ["small_ast", "small_ast@small_cnn"]
+    logged = set().union(*(run.data.metrics for run in chosen))
+    charts = {chart["metricKey"] for chart in pair["compareRunCharts"]}
+    assert charts - logged == {"usage/device_hours"}  # these runs have no such cost
+    chosen = client_of(suite).search_runs(
+        [experiment], filter_string=found["cmkd-model-small_cnn"][1]["searchFilter"]
+    )
+    assert sorted(run.data.tags["run"] for run in chosen) == ["small_cnn", "small_cnn@small_ast"]
+
+
+def test_the_pair_is_compared_on_what_both_have_and_follows_a_retrained_run(tmp_path):
+    suite = make_suite(tmp_path, folds=[1, 2])
+    jobs = [job for job in suite.jobs() if (job.run, job.fold) != ("small_cnn", 2)]
+    for job in jobs:
+        finish(suite, job, accuracy=0.9 if job.run == "small_cnn@small_ast" else 0.75)
+    tracking.track(suite)
+    before = saved_views(suite)["cmkd-pair"][1]["searchFilter"]
+    assert before.count("'") == 4  # two runs: fold 1 with and without
+    finish(suite, next(job for job in jobs if job.run == "small_cnn"), accuracy=0.6)
+    tracking.track(suite)
+    after = saved_views(suite)["cmkd-pair"][1]["searchFilter"]
+    assert after != before
+    found = client_of(suite).search_runs(["1"], filter_string=after)
+    assert sorted(run.data.metrics["final/accuracy"] for run in found) == [0.6, 0.9]
+
+
+def test_a_view_that_was_changed_in_the_ui_stays(suite):
+    finish_all(suite)
+    number = tracking.track(suite).experiments["toy"]
+    mine = json.dumps({"name": "mine", "createdAt": 1, "updatedAt": 1700000000000, "state": "{}"})
+    client_of(suite).set_experiment_tag(number, "mlflow.sharedViewState.cmkd-scores", mine)
+    tracking.track(suite)
+    tags = client_of(suite).get_experiment(number).tags
+    assert tags["mlflow.sharedViewState.cmkd-scores"] == mine
+
+
+def test_without_a_taught_run_there_is_no_comparison(suite):
+    for job in suite.jobs():
+        if "@" not in job.run:
+            finish(suite, job)
+    report = tracking.track(suite)
+    assert list(report.pages["toy"]) == [
+        "Scores of every run",
+        "Scores, mean over folds and seeds",
+    ]
+
+
+def test_results_that_were_copied_keep_their_artifacts_apart(tmp_path, empty_store):
+    old = make_suite(tmp_path / "old")
+    old.results.mkdir(parents=True)
+    shutil.copy(empty_store, old.results / "mlflow.db")
+    finish_all(old)
+    tracking.track(old)
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    new = make_suite(tmp_path / "new")
+    before = sorted(path for path in old.results.rglob("*") if path.name == "history.csv")
+    report = tracking.track(new)
+    assert (report.added, report.unchanged) == (RUNS, 0)
+    assert keys(new) == expected_keys(new)
+    locations = {run.info.artifact_uri for run in tracked(new)}
+    assert all(place.startswith(new.results.as_uri()) for place in locations)
+    assert sorted(p for p in old.results.rglob("*") if p.name == "history.csv") == before
+    assert tracking.track(new).unchanged == RUNS
+
+
+def test_the_note_of_an_older_version_is_renewed_and_a_users_note_stays(suite):
+    finish_all(suite)
+    number = tracking.track(suite).experiments["toy"]
+    for written, expected in [
+        (f"{store.OPENING} Older words.", store.EXPERIMENT_NOTE),
+        ("Ask Ana before deleting.", "Ask Ana before deleting."),
+    ]:
+        client_of(suite).set_experiment_tag(number, store.NOTE, written)
+        tracking.track(suite)
+        assert client_of(suite).get_experiment(number).tags[store.NOTE] == expected
 
 
 @pytest.mark.slow

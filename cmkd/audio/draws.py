@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cmkd.errors import ConfigError, nearest
+from cmkd.errors import ConfigError, DataError, nearest
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -68,7 +68,7 @@ def draws(
     """Return the draws of an epoch (0-based) over a subset, under a recipe's part `input`.
 
     Of `input` only `sampling` and `mixup_alpha` matter here. Raises ConfigError for a sampling
-    that is not known.
+    that is not known and DataError for a balanced one where no clip has a label.
     """
     place = (seed, fold, depth)
     n = subset.clips
@@ -120,6 +120,8 @@ def _order(subset: Subset, generator: np.random.Generator, sampling: str) -> Ind
     if subset.weights is None:
         raise ConfigError("input: sampling 'balanced' needs the weight of each clip")
     reached = np.cumsum(subset.weights)
+    if subset.clips and not reached[-1] > 0:
+        raise DataError("sampling 'balanced' needs labels, and no training clip has one")
     places = generator.random(subset.clips) * reached[-1]
     found = np.searchsorted(reached, places, side="right")
     return np.minimum(found, subset.clips - 1).astype(np.int64)

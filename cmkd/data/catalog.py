@@ -8,11 +8,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
-
 from cmkd.errors import ConfigError, nearest
+from cmkd.plan.catalog import parse_yaml
 
 SAMPLE_RATE = 16_000
+WANTED = (
+    "give one that a plan has written (.cmkd/wanted/DATASET/prepared/; without Snakemake the "
+    "script of 'cmkd plan SUITE --commands' writes it)"
+)
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,12 @@ class Row:
 
 def entry(recipe_text: str) -> dict[str, Any]:
     """Return a dataset's entry from the text of a prepared recipe; ConfigError if it is none."""
-    values = yaml.safe_load(recipe_text)
+    values = parse_yaml(recipe_text, "the dataset's recipe")
     if not isinstance(values, dict):
-        raise ConfigError("the dataset's recipe is not a table of keys: write it with 'cmkd plan'")
+        raise ConfigError(f"the dataset's recipe is not a table of keys: {WANTED}")
     for key in ("name", "reader", "classes"):
         if key not in values:
-            raise ConfigError(
-                f"the dataset's recipe lacks the key '{key}': add it to datasets.yaml"
-            )
+            raise ConfigError(f"the dataset's recipe lacks the key '{key}': {WANTED}")
     odd = [name for name in values["classes"] if ";" in str(name) or not str(name).strip()]
     if odd:
         raise ConfigError(f"class '{odd[0]}' of dataset {values['name']} is empty or holds a ';'")
@@ -74,6 +75,6 @@ def needs_recordings(values: Mapping[str, Any], found: str) -> str:
     """Return the sentence for absent recordings: what is wrong, what to put where, whence."""
     obtain = str(values.get("obtain") or "see the dataset's own page for where to get it")
     return (
-        f"dataset {values['name']}: {found}; give the folder that holds the recordings as "
-        f"data_root (--data-root PATH, or --config data_root=PATH); {obtain.rstrip('.')}."
+        f"dataset {values['name']}: {found}; name the folder by --config data_root=PATH "
+        f"(a verb of cmkd: --data-root PATH); {obtain.rstrip('.')}."
     )

@@ -17,7 +17,7 @@ COLUMNS = ("filename", "fold", "category", "esc10", "src_file")
 def rows(entry: Mapping[str, Any], data_root: Path | None) -> list[Row]:
     """Return the table's clips; DataError if the table is not under `data_root` or is damaged."""
     if data_root is None:
-        raise DataError(needs_recordings(entry, "its recordings are not made in code"))
+        raise DataError(needs_recordings(entry, "no data_root says where its recordings are"))
     folder = home(entry, Path(data_root))
     prefix = "" if folder == Path(data_root) else f"{folder.name}/"
     only_esc10 = bool(entry.get("only_esc10"))

@@ -59,7 +59,7 @@ def gather(
     text = Path(wanted).read_bytes()
     clips = Clips(prepared)
     _check_classes(recipe, clips)
-    numbers = _statistics(Path(statistics), recipe, clips)
+    numbers = _statistics(Path(statistics), recipe, clips, fold)
     _check_initial(initial, recipe)
     record = {
         "format": 1,
@@ -70,6 +70,8 @@ def gather(
         "teacher": _hash(teacher and Path(teacher) / "weights.safetensors"),
         "initial": _hash(initial),
     }
+    _check_teacher(teacher, str(recipe["run"]), record)
+    _check_start(initial, str(recipe["run"]), record)
     name = digest(text.decode())
     return Inputs(text, recipe, name, fold, seed, clips, numbers, record, teacher, initial)
 
@@ -84,13 +86,18 @@ def _check_classes(recipe: Mapping[str, Any], clips: Clips) -> None:
         )
 
 
-def _statistics(path: Path, recipe: Mapping[str, Any], clips: Clips) -> dict[str, Any]:
+def _statistics(path: Path, recipe: Mapping[str, Any], clips: Clips, fold: int) -> dict[str, Any]:
     """Return mean and standard deviation of the fold, after checking what they were made from."""
     if not path.exists():
         raise DataError(f"{path} is not there: make it with `cmkd stats`")
     numbers = files.read_json(path)
     if numbers["manifest"] != clips.manifest_sha256:
         raise DataError(f"{path} was made from other clips than {clips.folder} holds; make it anew")
+    if numbers.get("fold", fold) != fold:
+        raise DataError(
+            f"{path} is of fold {numbers['fold']}, whose training clips are among those that fold "
+            f"{fold} tests on; give that of fold {fold}"
+        )
     for key in FRONTEND:
         made, asked = numbers["frontend"].get(key), recipe["input"][key]
         if made is not None and made != asked:
@@ -116,6 +123,42 @@ def _check_initial(initial: Path | None, recipe: Mapping[str, Any]) -> None:
             f"{recipe['run']} starts from {asked['run']} of recipe {asked['recipe']}, but "
             f"{initial} is of recipe {found}; train that run again"
         )
+
+
+def _check_teacher(teacher: Path | None, student: str, record: Mapping[str, Any]) -> None:
+    """Raise RunError unless the teacher is a run of the same clips, fold and seed.
+
+    One of another fold has learned from the very clips that its student is tested on.
+    """
+    if teacher is None:
+        return
+    path = Path(teacher) / "inputs.json"
+    if not path.is_file():
+        raise RunError(f"{path} is not there, so nobody knows its fold; train that run again")
+    wanted = {key: (record[key],) for key in ("manifest", "fold", "seed")}
+    _check_place(path, f"its student {student}", wanted)
+
+
+def _check_start(initial: Path | None, run: str, record: Mapping[str, Any]) -> None:
+    """Raise RunError unless initial weights are of the same fold, or a fixed split's, and seed.
+
+    Weights without an inputs.json beside them come from elsewhere and cannot be checked.
+    """
+    path = Path(initial or "").parent / "inputs.json"
+    if initial is not None and path.is_file():
+        wanted = {"fold": (record["fold"], 0), "seed": (record["seed"],)}
+        _check_place(path, f"{run}, which starts from it,", wanted)
+
+
+def _check_place(path: Path, other: str, wanted: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raise RunError where an inputs.json holds another value than those wanted."""
+    found = files.read_json(path)
+    for key, values in wanted.items():
+        if found.get(key) not in values:
+            raise RunError(
+                f"{path.parent} was trained with {key} {found.get(key)}, {other} needs {key} "
+                f"{values[0]}: what another fold has learned from may be tested on in this one"
+            )
 
 
 def _hash(path: Path | None) -> str | None:

@@ -3,6 +3,11 @@
 rate = base x warm-up(step) x decay(epoch). Warm-up follows the sibling codes (ast
 src/traintest.py): set to step / N of the base every 50 steps over the first N steps, beginning at
 exactly 0.
+
+A step schedule lowers the rate for the first time in epoch `start`, counted from 1: our reading of
+"every epoch from 5". The sibling code itself (ast src/traintest.py) counts finished epochs, so that
+there epoch `start` is still trained at the full rate and `start` + 1 is the first that is lowered:
+give `start` + 1 here to follow it.
 """
 
 from collections.abc import Mapping

@@ -46,7 +46,8 @@ def train(
     checkpoint_seconds, checkpoint_steps and cache_bytes; none of them changes a result.
 
     Raises:
-        InputError: recipe, clips, statistics, teacher or initial weights do not fit together.
+        InputError: recipe, clips, statistics, teacher or initial weights do not fit together, or
+            statistics or teacher are of another fold, whose training clips this one tests on.
         TrainingError: a loss that is not finite.
         Stopped: SIGTERM came; the state is saved.
     """
@@ -182,6 +183,11 @@ def _validation(
     room = int(execution.get("cache_bytes", CACHE_BYTES))
     banks = Banks(found.clips, indices, found.recipe["input"], room, device)
     targets, labels = found.clips.labels[indices], found.recipe["dataset"]["labels"]
+    if not targets.any():
+        raise DataError(
+            f"no validation clip of {found.clips.folder} has a label, so that no epoch can be "
+            "scored; look at the labels in manifest.csv"
+        )
 
     def validate(model: nn.Module) -> Mapping[str, float | None]:
         logits = predict(model, banks.batches(BATCH), device)

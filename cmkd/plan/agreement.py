@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmkd import files
+from cmkd.plan.commands import initial_file
 from cmkd.plan.recipes import digest, dump
 from cmkd.plan.suites import Job, Suite
 
@@ -57,6 +58,7 @@ class Agreement:
         self.settled = functools.cache(self._settled)
         self.prepared_state = functools.cache(self._prepared_state)
         self._hash = functools.cache(_read_hash)
+        self._file_hash = functools.cache(files.sha256_file)
 
     # Runs.
 
@@ -89,7 +91,7 @@ class Agreement:
         return self._changed_data(job, inputs)
 
     def _changed_data(self, job: Job, inputs: dict[str, Any]) -> str | None:
-        """Return which prepared file has another hash than the run was made from, or None."""
+        """Return which file has another hash than the one that the run was made from, or None."""
         prepared = {
             "manifest": self.suite.prepared_folder(job.dataset) / "manifest.csv",
             "statistics": self.suite.statistics(job),
@@ -98,6 +100,9 @@ class Agreement:
             now = self._hash(path)
             if now is not None and now != inputs.get(key):
                 return f"{path} has changed"
+        own = self.own_weights(job)
+        if own is not None and own.is_file() and self._file_hash(own) != inputs.get("initial"):
+            return f"{own} has changed"
         return None
 
     def _settled(self, job: Job) -> bool:
@@ -138,6 +143,10 @@ class Agreement:
         """Return the path of a run's weights."""
         return self.suite.folder(job) / "weights.safetensors"
 
+    def own_weights(self, job: Job) -> Path | None:
+        """Return the user's file that a run's initial weights are read from, or None."""
+        return None if self.suite.initial_of(job) else initial_file(self.suite, job)
+
     # Prepared data.
 
     def wanted_prepared(self, dataset: str) -> Wanted:
@@ -175,9 +184,13 @@ class Agreement:
         return _want(wanted, text, False, [path, files.sidecar(path)])
 
     def left_out(self, job: Job, finished: bool) -> bool:
-        """Tell whether a finished job does without its prepared files because they are absent."""
+        """Tell whether a finished job does without its prepared files because they are absent.
+
+        Never where some are there that were made from another recipe: they must be made anew.
+        """
         state = self.prepared_state(job.dataset)
-        return finished and (state == "absent" or not self.suite.statistics(job).is_file())
+        absent = state == "absent" or not self.suite.statistics(job).is_file()
+        return finished and absent and state != "other"
 
     # What a suite's tables show, and files that are only handed on.
 

@@ -17,7 +17,7 @@ from cmkd import files
 from cmkd.errors import ConfigError, nearest
 
 FILES = ("datasets", "models", "recipes", "variants")
-_LIKE_A_NUMBER = re.compile(r"[-+]?(?:\d+|\d*\.\d+|\d+\.\d*)[eE][-+]?\d+")
+LIKE_A_NUMBER = re.compile(r"[-+]?(?:\d+|\d*\.\d+|\d+\.\d*)[eE][-+]?\d+")
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -27,7 +27,7 @@ class _Loader(_Base):  # type: ignore[misc]
 
 def _text(loader: Any, node: Any) -> str:
     """Refuse a bare text that was meant as a number."""
-    if not node.style and _LIKE_A_NUMBER.fullmatch(node.value):
+    if not node.style and LIKE_A_NUMBER.fullmatch(node.value):
         mantissa, exponent = re.split("[eE]", node.value)
         mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
         mantissa = f"0{mantissa}" if mantissa.startswith(".") else mantissa

@@ -88,7 +88,7 @@ def initial_file(suite: "Suite", job: "Job") -> Path | None:
     if initial is not None:
         return suite.folder(initial) / "weights.safetensors"
     weights = str(suite.recipe(job.dataset, job.run).values["model"]["weights"])
-    return None if weights in ("none", "imagenet") else Path(weights)
+    return None if weights in ("none", "imagenet") else Path(weights).expanduser()
 
 
 def _write(path: Path, text: str) -> Iterator[str]:

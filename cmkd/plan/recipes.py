@@ -16,7 +16,7 @@ import yaml
 from cmkd.errors import ConfigError
 from cmkd.files import sha256_text
 from cmkd.plan import names
-from cmkd.plan.catalog import Catalog, read_yaml
+from cmkd.plan.catalog import LIKE_A_NUMBER, Catalog, read_yaml
 
 PARTS = ("input", "model", "objective", "training")
 
@@ -106,6 +106,15 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         """Never write an alias."""
         return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """Quote what our own reader refuses bare: a digest such as 0123456e78901234 is no number."""
+    style = "'" if LIKE_A_NUMBER.fullmatch(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

@@ -121,11 +121,11 @@ class Suite:
         self.datasets: tuple[str, ...] = tuple(config["datasets"])
         self.models: tuple[str, ...] = tuple(config["models"])
         self.seeds: tuple[int, ...] = tuple(config.get("seeds", (0,)))
-        self.results = Path(str(config.get("results", "results")))
-        self.prepared = Path(str(config.get("prepared", "results/prepared")))
+        self.results = _path(config.get("results", "results"))
+        self.prepared = _path(config.get("prepared", "results/prepared"))
         self.execution: dict[str, Any] = EXECUTION | dict(config.get("execution") or {})
         root = config.get("data_root")
-        self.data_root = Path(str(root)) if root else None
+        self.data_root = _path(root) if root else None
         self._recipes: dict[tuple[str, str], Recipe] = {}
         self._open: list[tuple[str, str]] = []
         self._jobs: tuple[Job, ...] | None = None
@@ -269,7 +269,7 @@ class Suite:
     def root(self, dataset: str) -> Path | None:
         """Return where a dataset's recordings are: the suite's data_root, else the entry's."""
         stated = self.dataset(dataset).get("data_root")
-        return self.data_root or (Path(str(stated)) if stated else None)
+        return self.data_root or (_path(stated) if stated else None)
 
     def folds(self, dataset: str) -> tuple[int, ...]:
         """Return the folds that are run on a dataset: (0,) for a fixed split."""
@@ -385,6 +385,11 @@ def _same_frontend(dataset: str, run: Run, student: Recipe, teacher: Recipe) -> 
                 f"On '{dataset}', '{run}' sees input.{key} {mine} but its teacher "
                 f"'{run.teacher}' was trained with {its}; give both the same"
             )
+
+
+def _path(text: object) -> Path:
+    """Return a path as the user meant it: no shell has replaced a `~` in a YAML file."""
+    return Path(str(text)).expanduser()
 
 
 def _run(run: str | Run) -> Run:

@@ -34,7 +34,7 @@ def evaluate(run: Path, prepared: Path, execution: Mapping[str, Any]) -> None:
 
     Raises:
         RunError: the folder holds no finished training, or one of another recipe or other clips.
-        DataError: the fold has no test clip.
+        DataError: the fold has no test clip, or none with a label; scores that are not finite.
     """
     run = Path(run)
     record = run / "recipe.yaml"
@@ -94,8 +94,14 @@ def _score(
     logits = _split(run / f"scores{suffix}.npz", model, recipe, clips, indices)
     targets = clips.labels[indices]
     values = metrics.all_metrics(logits, targets, recipe["dataset"]["labels"])
+    value = values[recipe["dataset"]["metric"]]
+    if value is None:
+        raise DataError(
+            f"fold {fold} of {clips.folder} has no test clip with a label, so that its "
+            f"{recipe['dataset']['metric']} is undefined; look at the labels in manifest.csv"
+        )
     return {
-        "value": values[recipe["dataset"]["metric"]],
+        "value": value,
         "metrics": values,
         "weights": files.sha256_file(run / f"weights{suffix}.safetensors"),
         "n": len(indices),

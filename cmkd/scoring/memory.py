@@ -11,8 +11,9 @@ NEVER = 2**31 - 1
 def keep_freed() -> bool:
     """Let glibc keep freed memory for the next step, and say whether it could be told so.
 
-    By default each large tensor is mapped anew and its pages are zeroed on first touch: for a small
-    CNN on a processor that is half of the time of a step. No bit of a result depends on it.
+    By default each large tensor is mapped anew and its pages are zeroed on first touch: for the
+    small CNN on one processor core (batches of 32 x 128 frames x 64 bins) that was a quarter of the
+    time of a step, and 17,000 page faults. No bit of a result depends on it.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt

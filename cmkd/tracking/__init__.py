@@ -6,7 +6,7 @@ is written anew before the old one is deleted, so a pass may be repeated or kill
 without doubles or gaps. MLflow is imported only when it is needed.
 """
 
-from cmkd.tracking.store import marker, results_id, tracking_uri, ui_command
+from cmkd.tracking.store import marker, results_id, tracking_uri, ui_command, ui_pages
 from cmkd.tracking.writer import TrackReport, track
 
-__all__ = ["TrackReport", "marker", "results_id", "track", "tracking_uri", "ui_command"]
+__all__ = ["TrackReport", "marker", "results_id", "track", "tracking_uri", "ui_command", "ui_pages"]

@@ -13,16 +13,19 @@ from typing import Any
 from cmkd import files
 from cmkd.plan import names, recipes
 from cmkd.plan.suites import Job, Suite
+from cmkd.reports.columns import METRICS
 from cmkd.reports.runs import DONE, FAILED, RunState
+from cmkd.reports.wording import DIRECTIONS
 
-SCHEMA = 1  # raised when what is written of a run changes, so that all are written again
+SCHEMA = 2  # raised when what is written of a run changes, so that all are written again
 KEY, HASH, STATE = "cmkd.run_key", "cmkd.content_hash", "cmkd.state"
 COSTS = ("cost.json", "cost-evaluate.json")
 ARTIFACTS = ("recipe.yaml", "history.csv", "metrics.json", *COSTS)
 CONTENT = (*ARTIFACTS, "inputs.json")
 FAILURE = "state/failure.json"
 NOT_CURVES = ("epoch", "step", "time")
-NOT_RESOURCES = ("format", "execution", "versions")
+NOT_USAGE = ("format", "execution", "versions", "threads", "processes", "attempts")
+BILLIONS = {"flops": "gflops", "peak_memory": "peak_memory_gb"}
 LONGEST_PARAM, LONGEST_TAG = 6000, 5000
 
 Curve = tuple[str, float, int, int]  # metric, value, milliseconds, epoch
@@ -71,7 +74,7 @@ def entry_of(suite: Suite, state: RunState, tags: Mapping[str, str]) -> Entry:
         end=end,
         tags=tags,
         params=flatten(values),
-        metrics=[*_curves(history), *_finals(state, end), *_resources(state, end)] if done else [],
+        metrics=[*_finals(state, end), *_curves(history), *_usage(state, end)] if done else [],
         manifest=str(_inputs(state).get("manifest", "")) if done else "",
         artifacts=[path for name in ARTIFACTS if done and (path := state.folder / name).is_file()],
     )
@@ -87,6 +90,7 @@ def tags_of(suite: Suite, state: RunState, identity: str) -> dict[str, str]:
         STATE: state.status,
         "dataset": job.dataset,
         "run": job.run,
+        "model": run.model,
         "student": run.link,
         "teacher": str(run.teacher) if run.teacher else "none",
         "direction": suite.direction(run),
@@ -98,6 +102,7 @@ def tags_of(suite: Suite, state: RunState, identity: str) -> dict[str, str]:
         "seed": str(job.seed),
         "recipe": suite.recipe(job.dataset, job.run).digest,
         "commit": commit,
+        "device": str(cost.get("device", "unknown")),
         "mlflow.source.name": "cmkd train",
         "mlflow.source.type": "JOB",
     }
@@ -109,15 +114,31 @@ def tags_of(suite: Suite, state: RunState, identity: str) -> dict[str, str]:
 
 
 def _note(tags: Mapping[str, str], state: RunState) -> str:
-    """Return a Markdown table of what the run is and what came out."""
-    shown = ("dataset", "student", "teacher", "direction", "fold", "seed", "recipe", "cause")
-    rows = [(name, tags[name]) for name in shown if name in tags]
+    """Return in Markdown what the run is, what came out, and a table of its scores.
+
+    The UI shows the first lines only, so the score stands there.
+    """
+    how = DIRECTIONS.get(tags["direction"], tags["direction"])
+    taught = "alone" if tags["teacher"] == "none" else f"taught by `{tags['teacher']}` ({how})"
+    place = f"{tags['dataset']}, fold {tags['fold']}, seed {tags['seed']}"
+    lines = [f"`{tags['student']}` {taught} on {place}."]
+    if "cause" in tags:
+        lines.append(f"**Failed:** {tags['cause']}")
     if state.metrics:
-        readout = str(state.metrics.get("readout", "last"))
-        rows += [("readout", readout), ("split", str(state.metrics.get("split", "test")))]
-        rows += [(name, f"{value:.4f}") for name, value in _numbers(_metrics_of(state.metrics))]
-    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
-    return "\n".join(lines) + "\n"
+        lines += _scores(state.metrics)
+    return "\n\n".join(lines) + "\n"
+
+
+def _scores(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the headline score as a sentence, and the scores of every readout as a table."""
+    name, readout = str(metrics.get("metric", "")), str(metrics.get("readout", "last"))
+    value, split = metrics.get("value"), metrics.get("split", "test")
+    text = f"{value:.4f}" if isinstance(value, int | float) else "none"
+    sentence = f"**{METRICS.get(name, name)} {text}** on the {split} clips, readout {readout}."
+    table = ["| readout | metric | value |", "|---|---|---|"]
+    for of, found in _readouts(metrics):
+        table += [f"| {of} | {key} | {number:.4f} |" for key, number in _numbers(found)]
+    return [sentence, "\n".join(table)]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -158,12 +179,22 @@ def _curve_name(column: str) -> str:
 
 def _finals(state: RunState, end: int) -> list[Curve]:
     """Return final/... of the headline readout and readout_NAME/... of the others."""
-    headline = state.metrics.get("readout")
-    found = [("final", _metrics_of(state.metrics))]
-    for name, metrics in (state.metrics.get("readouts") or {}).items():
-        if name != headline:
-            found.append((f"readout_{name}", _metrics_of(metrics)))
-    return [(f"{head}/{k}", v, end, 0) for head, metrics in found for k, v in _numbers(metrics)]
+    headline = str(state.metrics.get("readout", "last"))
+    return [
+        (f"{'final' if readout == headline else f'readout_{readout}'}/{name}", value, end, 0)
+        for readout, metrics in _readouts(state.metrics)
+        for name, value in _numbers(metrics)
+    ]
+
+
+def _readouts(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the scores of each readout, the headline first."""
+    headline = str(metrics.get("readout", "last"))
+    others = metrics.get("readouts") or {}
+    return [
+        (headline, _metrics_of(metrics)),
+        *((name, _metrics_of(found)) for name, found in others.items() if name != headline),
+    ]
 
 
 def _metrics_of(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -172,13 +203,18 @@ def _metrics_of(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _resources(state: RunState, end: int) -> list[Curve]:
-    """Return resource/... : the numbers of cost.json, and evaluate's with a prefix."""
+def _usage(state: RunState, end: int) -> list[Curve]:
+    """Return usage/... : what training took, and evaluating with a prefix; sizes in units of 1e9.
+
+    The name sorts after `train`, so that in the UI curves stand above these single numbers.
+    """
     found: list[Curve] = []
     for phase, cost in state.cost.items():
         head = "" if phase == "train" else f"{phase}_"
-        chosen = {name: value for name, value in cost.items() if name not in NOT_RESOURCES}
-        found += [(f"resource/{head}{name}", v, end, 0) for name, v in _numbers(chosen)]
+        chosen = {name: value for name, value in cost.items() if name not in NOT_USAGE}
+        for name, value in _numbers(chosen):
+            size = value / 1e9 if name in BILLIONS else value
+            found.append((f"usage/{head}{BILLIONS.get(name, name)}", size, end, 0))
     return found
 
 
@@ -199,15 +235,17 @@ def _inputs(state: RunState) -> Mapping[str, Any]:
 
 
 def _times(state: RunState, history: Sequence[Mapping[str, float]]) -> tuple[int, int]:
-    """Return start and end: of the costs, else of the history, else of the last file."""
+    """Return start and end of the training: of its costs, else the history, else the last file.
+
+    What evaluating took is not in it: a scheduler may have it wait for hours.
+    """
     last = state.folder / ("metrics.json" if state.status == DONE else FAILURE)
     written = round(last.stat().st_mtime * 1000) if last.is_file() else 0
     times = [round(row["time"] * 1000) for row in history] or [written]
-    costs = state.cost.values() if state.status == DONE else ()
-    starts = [_milliseconds(cost["start"]) for cost in costs if cost.get("start")]
-    ends = [_milliseconds(cost["end"]) for cost in costs if cost.get("end")]
-    start = min(starts, default=times[0])
-    return start, max([*ends, start] if ends else [times[-1], start])
+    cost = state.cost.get("train", {}) if state.status == DONE else {}
+    start = _milliseconds(cost["start"]) if cost.get("start") else times[0]
+    end = _milliseconds(cost["end"]) if cost.get("end") else times[-1]
+    return start, max(start, end)
 
 
 def _milliseconds(moment: Any) -> int:

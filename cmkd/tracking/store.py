@@ -18,18 +18,31 @@ QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+OPENING = "One MLflow run for each finished run folder: one model, one fold, one seed."
 EXPERIMENT_NOTE = (
-    "One MLflow run for each finished run folder: one model, one fold, one seed. A run's name is "
-    "`STUDENT@TEACHER fFOLD sSEED`. Add the columns `final/...`, filter and group by the tags "
-    "`run`, `student`, `teacher`, `direction`, `fold`, `seed`. This is a copy: the run folders and "
-    "the leaderboard, with its intervals, are the record."
+    f"{OPENING} **Views** (top right) has the scores and the comparisons ready. A run's name is "
+    "`STUDENT@TEACHER fFOLD sSEED`; without `@` nobody taught it.\n\n"
+    "- `final/...`: scores on the test clips; `train/...`, `val/...`: curves, a step is an epoch; "
+    "`usage/...`: seconds, hours, memory in GB, GFLOPs of a clip.\n"
+    "- `train/loss_hard` is the loss against the labels, `train/loss_soft` against the teacher; "
+    "`train/loss` is what was minimised, so it is another sum with a teacher than without.\n"
+    "- Filter and group by the tags `run`, `model`, `student`, `teacher`, `direction`, `fold`, "
+    "`seed`. `cmkd.state` says whether a run is `done` or `stale` (its recipe has changed since)."
+    "\n\nThis is a copy: the run folders, and the leaderboard with its intervals, are the record."
 )
+NOTE = "mlflow.note.content"
+MODE = "workflowType=machine_learning"
 
 
 def tracking_uri(suite: Suite) -> str:
     """Return the address of the tracking store."""
     stated = os.environ.get("MLFLOW_TRACKING_URI") or suite.execution.get("tracking_uri")
-    return str(stated) if stated else f"sqlite:///{suite.results.resolve() / 'mlflow.db'}"
+    return str(stated) if stated else own_uri(suite)
+
+
+def own_uri(suite: Suite) -> str:
+    """Return the address of the store that lies among the results."""
+    return f"sqlite:///{suite.results.resolve() / 'mlflow.db'}"
 
 
 def results_id(results: Path) -> str:
@@ -49,10 +62,26 @@ def ui_command(suite: Suite, port: int = 5000) -> tuple[list[str], dict[str, str
     """Return the command of MLflow's UI, its further environment, and the address to open.
 
     It listens on this machine only, with one worker, without telemetry or job execution, and the
-    address opens the first dataset's experiment in the model-training view.
+    address opens the first dataset's scores in the model-training view.
 
     Raises:
         RunError: nothing has been tracked yet, or it went to another store or to a server.
+    """
+    uri, address = tracking_uri(suite), next(iter(ui_pages(suite, port).values()))
+    if is_server(uri):
+        raise RunError(f"the runs are on a server of their own: open {address}")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--artifacts-destination", str(artifacts(suite))]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    environment = QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return command, environment, address
+
+
+def ui_pages(suite: Suite, port: int = 5000) -> dict[str, str]:
+    """Return the addresses worth opening, by title: each dataset's scores and comparisons.
+
+    Raises:
+        RunError: nothing has been tracked yet, or it went to another store.
     """
     uri, again = tracking_uri(suite), f"run `cmkd track` on suite '{suite.name}' first"
     if not marker(suite).is_file() or not marker(suite).stat().st_size:
@@ -60,15 +89,13 @@ def ui_command(suite: Suite, port: int = 5000) -> tuple[list[str], dict[str, str
     written = files.read_json(marker(suite))
     if written["store"] != public(uri):
         raise RunError(f"{marker(suite)}: the runs are in {written['store']}; {again}")
-    experiment = written["experiments"][suite.datasets[0]]
-    page = f"#/experiments/{experiment}/runs?workflowType=machine_learning"
-    if is_server(uri):
-        raise RunError(f"the runs are on a server of their own: open {public(uri)}/{page}")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--artifacts-destination", str(artifacts(suite))]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    return command, environment, f"http://127.0.0.1:{port}/{page}"
+    head = public(uri) if is_server(uri) else f"http://127.0.0.1:{port}"
+    found = {}
+    for dataset in suite.datasets:
+        bare = {"All runs": f"#/experiments/{written['experiments'][dataset]}/runs?{MODE}"}
+        for title, page in (written.get("pages", {}).get(dataset) or bare).items():
+            found[f"{dataset}: {title}"] = f"{head}/{page}"
+    return found
 
 
 def client(uri: str) -> Any:
@@ -103,12 +130,36 @@ def experiments(client: Any, suite: Suite, datasets: set[str]) -> dict[str, str]
 
 
 def _experiment(client: Any, suite: Suite, name: str) -> str:
-    """Return an experiment's id; a deleted one still owns its name, so it is restored."""
+    """Return an experiment's id; a deleted one still owns its name, so it is restored.
+
+    Where the results, their store among them, were moved or copied, the old experiment would have
+    its artifacts in the old place for ever: it is put aside under another name.
+    """
     found = client.get_experiment_by_name(name)
-    if found is not None:
-        if found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
     location = None if is_server(tracking_uri(suite)) else artifacts(suite).as_uri()
-    tags = {"mlflow.note.content": EXPERIMENT_NOTE}
-    return str(client.create_experiment(name, artifact_location=location, tags=tags))
+    if found is not None and _is_own(suite) and found.artifact_location != location:
+        _put_aside(client, found)
+        found = None
+    if found is None:
+        return str(client.create_experiment(name, location, {NOTE: EXPERIMENT_NOTE}))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    note = found.tags.get(NOTE, OPENING)
+    if note != EXPERIMENT_NOTE and note.startswith(OPENING):  # an older one of ours
+        client.set_experiment_tag(found.experiment_id, NOTE, EXPERIMENT_NOTE)
+    return str(found.experiment_id)
+
+
+def _is_own(suite: Suite) -> bool:
+    """Tell whether the store lies among the results, so that it moves with them."""
+    return tracking_uri(suite) == own_uri(suite)
+
+
+def _put_aside(client: Any, found: Any) -> None:
+    """Rename and delete an experiment; MLflow renames only what is not deleted."""
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    client.rename_experiment(
+        found.experiment_id, f"{found.name} before a move {uuid.uuid4().hex[:8]}"
+    )
+    client.delete_experiment(found.experiment_id)

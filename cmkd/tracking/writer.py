@@ -12,7 +12,7 @@ from cmkd import files
 from cmkd.plan.suites import Job, Suite
 from cmkd.progress import progress
 from cmkd.reports.runs import DONE, FAILED, RunState, collect
-from cmkd.tracking import store
+from cmkd.tracking import store, views
 from cmkd.tracking.entries import HASH, KEY, STATE, Entry, digest_of, entry_of, run_key, tags_of
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # what one request may hold
@@ -20,11 +20,12 @@ METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # what one request may hold
 
 @dataclass(frozen=True)
 class TrackReport:
-    """What one pass did: counts of runs, and the id of each dataset's experiment."""
+    """What one pass did: counts of runs, each dataset's experiment and the pages that show it."""
 
     suite: str
     store: str
     experiments: Mapping[str, str] = field(default_factory=dict)
+    pages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     added: int = 0
     replaced: int = 0
     unchanged: int = 0
@@ -51,7 +52,8 @@ def track(suite: Suite) -> TrackReport:
         states = collect(suite)
         experiments = store.experiments(client, suite, {job.dataset for job in states})
         counts = _replay(client, suite, states, experiments)
-        report = TrackReport(suite.name, store.public(uri), experiments, **counts)
+        pages = _views(client, suite, states, experiments)
+        report = TrackReport(suite.name, store.public(uri), experiments, pages, **counts)
         files.write_json(store.marker(suite), {"format": 1, **report.__dict__})
     return report
 
@@ -81,6 +83,21 @@ def _replay(
             _mark(client, state, old)
             counts["waiting"] += 1
     return counts
+
+
+def _views(
+    client: Any, suite: Suite, states: Mapping[Job, RunState], experiments: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Write each experiment's saved views; return the pages that show them."""
+    identity = store.results_id(suite.results)
+    known = _known(client, list(experiments.values()), identity)
+    keys = {job: known.get(run_key(identity, job)) for job in states}
+    ids = {job: str(found[0].info.run_id) for job, found in keys.items() if found}
+    pages = {}
+    for dataset, experiment in experiments.items():
+        of = [state for job, state in states.items() if job.dataset == dataset]
+        pages[dataset] = views.write(client, suite, dataset, experiment, of, ids)
+    return pages
 
 
 def _known(client: Any, experiments: Sequence[str], identity: str) -> dict[str, list[Any]]:

@@ -15,7 +15,7 @@ from cmkd.audio.draws import (
     noise_bank,
     stream,
 )
-from cmkd.errors import ConfigError
+from cmkd.errors import ConfigError, DataError
 
 UNIFORM = {"sampling": "uniform", "mixup_alpha": 10.0}
 WIDTHS = {
@@ -176,3 +176,8 @@ def test_epochs_do_not_overlap():
     first = stream(0, 1, 0, "roll", 0).random(5000)
     second = stream(0, 1, 0, "roll", 1).random(5000)
     assert not np.intersect1d(first, second).size
+
+
+def test_balanced_sampling_of_clips_without_labels_is_refused():
+    with pytest.raises(DataError, match="no training clip has one"):
+        draws(Subset(3, np.zeros(3)), 0, 1, 0, 0, {"sampling": "balanced"})

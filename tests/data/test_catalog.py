@@ -28,8 +28,9 @@ def test_splits_are_folds_or_names() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("just words", "not a table of keys"),
-        ("{name: a, reader: toy}", "lacks the key 'classes'"),
+        ("just words", "not a table of keys: give one that a plan has written"),
+        ("{name: a, reader: toy}", "lacks the key 'classes': give one that a plan has written"),
+        ("a: [", "the dataset's recipe, line 2: this is not YAML"),
         ("{name: a, reader: toy, classes: ['x;y']}", "class 'x;y' of dataset a"),
     ],
 )
@@ -41,6 +42,6 @@ def test_a_recipe_that_is_no_entry_is_refused(text: str, said: str) -> None:
 def test_absent_recordings_get_one_sentence(esc50: dict[str, Any]) -> None:
     said = catalog.needs_recordings(esc50, "nothing is there")
     assert said == (
-        "dataset tiny: nothing is there; give the folder that holds the recordings as data_root "
-        "(--data-root PATH, or --config data_root=PATH); get it from its authors."
+        "dataset tiny: nothing is there; name the folder by --config data_root=PATH "
+        "(a verb of cmkd: --data-root PATH); get it from its authors."
     )

@@ -38,7 +38,7 @@ def test_without_recordings_one_sentence_says_what_to_do(
     esc50: dict[str, Any], tmp_path: Path
 ) -> None:
     for root, said in (
-        (None, "its recordings are not made in code"),
+        (None, "no data_root says where its recordings are"),
         (tmp_path / "nowhere", "there is no folder"),
         (tmp_path, "holds no folder with meta/esc50.csv and audio/"),
     ):

@@ -90,7 +90,7 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         if value is None:
             part.pop(last, None)
         else:
-            part[last] = value
+            part[last] = copy.deepcopy(value)
     return recipe
 
 

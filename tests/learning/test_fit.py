@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cmkd.errors import Stopped, TrainingError
+from cmkd.errors import RunError, Stopped, TrainingError
 from cmkd.learning import fit, objectives
 from cmkd.learning.fit import State, Task
 from cmkd.learning.readouts import Readouts
@@ -161,6 +161,13 @@ def test_teaching_changes_the_student_and_not_the_teacher() -> None:
     assert same(before, bits(half.teacher.model))
     for row in rows:
         assert row["loss"] == pytest.approx(0.5 * row["loss_hard"] + 0.5 * row["loss_soft"])
+
+
+def test_a_teacher_that_training_changed_ends_in_an_error() -> None:
+    half = taught()
+    half.report = lambda row: half.teacher.model[1].weight.data.mul_(1.001)
+    with pytest.raises(RunError, match="teacher was changed by its student's training"):
+        fit.fit(half, State())
 
 
 def test_the_teacher_gets_its_own_view_where_it_has_one() -> None:

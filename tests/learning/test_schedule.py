@@ -42,6 +42,17 @@ def test_steps_are_torchs_multistep() -> None:
         oracle.step()
 
 
+def test_our_start_is_one_epoch_before_the_sibling_codes() -> None:
+    # ast src/traintest.py: MultiStepLR([5, 6, ...]), stepped at the end of each epoch from 1 on.
+    optimiser = adam()
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimiser, range(5, 100), gamma=0.85)
+    ours = Schedule(training(schedule={"kind": "step", "start": 6, "every": 1, "factor": 0.85}))
+    for epoch in range(1, 12):
+        assert ours.rate(epoch, 0) == pytest.approx(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        theirs.step()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_plateau_is_torchs(seed: int) -> None:
     chosen = {"kind": "plateau", "patience": 2, "factor": 0.5}

@@ -14,17 +14,105 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from cmkd import files
+from cmkd.audio.statistics import write_statistics
 from cmkd.data.clips import Clips
 from cmkd.errors import ConfigError, DataError, RunError, Stopped, TrainingError
-from cmkd.learning import fit, outputs, signals
+from cmkd.learning import fit, inputs, outputs, signals
+from cmkd.learning.train import build_task
 
 Trained = Callable[..., Path]
 Wanted = Callable[..., Path]
 CPU = {"device": "cpu", "checkpoint_seconds": 1000}
+FRONTEND = {"sample_rate": 16000, "mel_bins": 16, "shift_ms": 20.0, "frames": 24}
 
 
 def history(run: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((run / "history.csv").read_text().splitlines()))
+
+
+def built(recipe: Path, data, fold: int = 1, seed: int = 0, teacher: Path | None = None):
+    """Return a training's inputs and the task made of them."""
+    given = (recipe, fold, seed, data.single, data.single / f"stats{fold}.json", teacher, None)
+    found = inputs.gather(*given)
+    return found, build_task(found, CPU)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fold_statistics(data) -> None:
+    for fold in (1, 2):
+        write_statistics(data.single, fold, FRONTEND, data.single / f"stats{fold}.json")
+
+
+def test_views_are_drawn_by_seed_fold_and_depth_and_scaled_by_the_fold(
+    trained, wanted, taught, data
+) -> None:
+    teacher = trained(wanted("teacher"), "teacher")
+    for teaching in ("consistent", "independent", "clean"):
+        recipe = wanted("student", **taught(teacher), **{"objective.teaching": teaching})
+        found, task = built(recipe, data, teacher=teacher)
+        assert task.views.place == (0, 1, 1) and task.views.teaching == teaching
+        assert task.views.scale == 2.0 * found.statistics["std"]
+    found, task = built(wanted(), data, fold=2, seed=5)
+    assert task.views.place == (5, 2, 0) and task.views.teaching is None
+    assert (task.seed, task.fold, task.run) == (5, 2, "small_cnn")
+    assert task.views.banks.indices.tolist() == found.clips.subset(2, "train").tolist()
+
+
+def test_the_model_is_normalised_by_the_fold_and_seeded_by_seed_fold_and_run(wanted, data) -> None:
+    recipe = wanted(**{"model.normalise.factor": 2.0})
+    found, task = built(recipe, data)
+    assert task.model.mean.item() == pytest.approx(found.statistics["mean"])
+    assert task.model.scale.item() == pytest.approx(2.0 * found.statistics["std"])
+
+    def first(path: Path, **place: int) -> torch.Tensor:
+        torch.manual_seed(99)  # what was drawn before does not matter
+        return built(path, data, **place)[1].model.model.features[0][0].weight
+
+    weight = task.model.model.features[0][0].weight
+    assert torch.equal(first(recipe), weight)
+    others = (first(recipe, seed=1), first(recipe, fold=2), first(wanted("b", run="other")))
+    assert not any(torch.equal(other, weight) for other in others)
+
+
+def test_optimiser_and_objective_are_the_recipes(wanted, data) -> None:
+    changes = {"training.betas": [0.8, 0.9], "training.weight_decay": 0.25}
+    _, task = built(wanted(**changes, **{"objective.smoothing": 0.3}), data)
+    (group,) = task.optimiser.param_groups
+    assert type(task.optimiser) is torch.optim.Adam
+    assert (group["betas"], group["weight_decay"], group["eps"]) == ((0.8, 0.9), 0.25, 1e-8)
+    assert task.options["smoothing"] == 0.3 and task.options["labels"] == "single"
+
+
+def test_lambda_one_equals_training_alone_from_files_to_weights(trained, wanted, taught) -> None:
+    # The same name and depth, for the same initial weights, dropout and draws.
+    teacher = trained(wanted("teacher"), "teacher")
+    student = taught(teacher) | {"run": "ast", "depth": 0, "objective.lambda": 1.0}
+    lonely = {key: student[key] for key in ("run", "depth", "model")}
+    one = trained(wanted("one", **student), "one", teacher=teacher)
+    alone = trained(wanted("alone", **lonely), "alone")
+    first, second = (load_file(run / "weights.safetensors") for run in (one, alone))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    half = trained(wanted("half", **student | {"objective.lambda": 0.5}), "half", teacher=teacher)
+    third = load_file(half / "weights.safetensors")
+    assert not all(torch.equal(third[key], second[key]) for key in second)
+
+
+def test_what_another_fold_or_seed_has_learned_is_refused(trained, wanted, taught, data) -> None:
+    teacher = trained(wanted("teacher"), "teacher")
+    student = wanted("student", **taught(teacher))
+    stats = data.single / "stats2.json"
+    with pytest.raises(
+        RunError, match=r"trained with fold 1, its student ast@small_cnn needs fold 2"
+    ):
+        trained(student, "student", teacher=teacher, fold=2, statistics=stats)
+    with pytest.raises(RunError, match=r"trained with seed 0, .* needs seed 3"):
+        trained(student, "student", teacher=teacher, seed=3)
+    (teacher / "inputs.json").unlink()
+    with pytest.raises(RunError, match=r"inputs.json is not there, .* train that run again"):
+        trained(student, "student", teacher=teacher)
+    with pytest.raises(DataError, match=r"stats2.json is of fold 2, .* give that of fold 1"):
+        trained(wanted(), statistics=stats)
 
 
 def test_the_folder_holds_what_the_design_says(trained: Trained, wanted: Wanted, data) -> None:
@@ -32,8 +120,7 @@ def test_the_folder_holds_what_the_design_says(trained: Trained, wanted: Wanted,
     run = trained(recipe)
     assert (run / "recipe.yaml").read_bytes() == recipe.read_bytes()
     clips = Clips(data.single)
-    inputs = files.read_json(run / "inputs.json")
-    assert inputs == {
+    assert files.read_json(run / "inputs.json") == {
         "format": 1,
         "fold": 1,
         "seed": 0,
@@ -47,8 +134,7 @@ def test_the_folder_holds_what_the_design_says(trained: Trained, wanted: Wanted,
     assert said["recipe"] == files.sha256_file(run / "recipe.yaml")[:16]
     assert json.loads(said["classes"]) == ["rising", "clicks", "flutter"]
     assert said["readout"] == "last" and said["run"] == "small_cnn" and said["dataset"] == "toy"
-    frontend = {"sample_rate": 16000, "mel_bins": 16, "shift_ms": 20.0, "frames": 24}
-    assert json.loads(said["frontend"]) == frontend
+    assert json.loads(said["frontend"]) == FRONTEND
 
 
 def test_history_and_cost(trained: Trained, wanted: Wanted) -> None:
@@ -299,6 +385,9 @@ def test_initial_weights_of_a_run(trained, wanted, data) -> None:
     old, new = (load_file(path / "weights.safetensors") for path in (first, run))
     assert torch.equal(old["model.features.0.0.weight"], new["model.features.0.0.weight"])
     assert files.read_json(run / "inputs.json")["initial"] == files.sha256_file(initial)
+    with pytest.raises(RunError, match="with fold 1, second, which starts from it, needs fold 2"):
+        stats = data.single / "stats2.json"
+        trained(wanted("second", **changes), "x", initial=initial, fold=2, statistics=stats)
     changes["initial"]["recipe"] = "0" * 16
     with pytest.raises(RunError, match=f"recipe {'0' * 16}, but .* is of recipe {digest}"):
         trained(wanted("third", **changes), "third", initial=initial)

@@ -80,6 +80,11 @@ FORM = [
         "suite.yaml: execution.device is 'gpu', but must be auto, cpu, cuda or such as cuda:0",
     ),
     (
+        change("suite.execution", {"tracking_uri": 5000}),
+        "suite.yaml: execution.tracking_uri is 5000, but must be the address of an MLflow server "
+        "or store",
+    ),
+    (
         change("suite.set", {"training": {"batch": True}}),
         "suite.yaml: set.training.batch is true, but must be a whole number from 1",
     ),

@@ -46,6 +46,12 @@ def test_text_is_sorted_yaml_and_digest_is_of_it(loaded: Any) -> None:
     assert recipe.values == recipes.with_neutral(plain)
 
 
+@pytest.mark.parametrize("text", ["0123456e78901234", "1e-3", "52e10", "0123456789012345", "1.5"])
+def test_a_digest_that_looks_like_a_number_stays_text(text: str) -> None:
+    written = recipes.dump({"teacher": {"recipe": text}})
+    assert catalog.parse_yaml(written, "recipe.yaml") == {"teacher": {"recipe": text}}
+
+
 def test_a_file_is_read_with_neutral_keys_filled_in(loaded: Any, tmp_path: Path) -> None:
     recipe = loaded().recipe("birds", "b@a")
     (tmp_path / "recipe.yaml").write_text(recipe.text)

@@ -141,6 +141,15 @@ def test_execution_and_data_root_are_in_no_recipe(bench: Any) -> None:
     assert bench.load().root("birds") == Path("/elsewhere")
 
 
+def test_a_tilde_is_the_home_folder(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    suite = bench.load(results="~/out", prepared="~/clips", data_root="~/ESC-50")
+    assert (suite.results, suite.prepared) == (Path("/home/me/out"), Path("/home/me/clips"))
+    assert suite.root("birds") == Path("/home/me/ESC-50")
+    bench.datasets["birds"]["data_root"] = "~/birds"
+    assert bench.load(data_root=None).root("birds") == Path("/home/me/birds")
+
+
 def test_prepared_data_has_a_recipe(bench: Any) -> None:
     recipe = bench.load().data_recipe("birds")
     values = yaml.safe_load(recipe.text)

@@ -220,6 +220,30 @@ def test_scores_that_are_not_finite_name_the_clip(run: Path, prepared: Path, mon
         evaluate(run, prepared, CPU)
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_clips_without_any_label_are_refused(
+    split: str, trained: Path, prepared: Path, tmp_path: Path, monkeypatch
+) -> None:
+    whole = Clips._targets
+
+    def unlabelled(self: Clips, labels: Any) -> np.ndarray:
+        targets = whole(self, labels)
+        targets[self.splits == split] = 0
+        return targets
+
+    monkeypatch.setattr(Clips, "_targets", unlabelled)
+    if split == "test":
+        run = shutil.copytree(trained, tmp_path / "run")
+        with pytest.raises(DataError, match="no test clip with a label, so that its map is undef"):
+            evaluate(run, prepared, CPU)
+        assert not (run / "metrics.json").exists()
+        return
+    (tmp_path / "wanted.yaml").write_text(yaml.safe_dump(RECIPE))
+    given = (tmp_path / "wanted.yaml", tmp_path / "run", 0, 0, prepared, prepared / "stats.json")
+    with pytest.raises(DataError, match="no validation clip of .* has a label"):
+        train(*given, None, None, CPU)
+
+
 def test_archives_hold_no_time_and_no_objects(tmp_path: Path) -> None:
     content = {"ids": np.array(["a", "bc"]), "x": np.arange(4, dtype=np.float32)}
     scores.write_npz(tmp_path / "one.npz", content)

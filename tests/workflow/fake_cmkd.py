@@ -95,9 +95,15 @@ def evaluate(given):
 
 def tables(given):
     suite = dict(re.findall(r"^(name|results): (.*)$", given.file.read_text(), re.MULTILINE))
-    folder = Path(suite.get("results", "results")) / "tables" / suite["name"]
-    folder.mkdir(parents=True, exist_ok=True)
-    found = sorted(Path(suite.get("results", "results")).glob("runs/**/metrics.json"))
+    results = Path(suite.get("results", "results"))
+    folder, figures = results / "tables" / suite["name"], results / "figures" / suite["name"]
+    found = sorted(results.glob("runs/**/metrics.json"))
+    datasets = {path.parts[len(results.parts) + 1] for path in found}
+    for made in (folder, figures):
+        made.mkdir(parents=True, exist_ok=True)
+    for name in (f"{kind}-{dataset}" for dataset in datasets for kind in ("gains", "cost")):
+        for ending in ("png", "svg"):
+            (figures / f"{name}.{ending}").write_text(name)
     for kind in ("csv", "md", "html"):
         (folder / f"leaderboard.{kind}").write_text("".join(f"{path}\n" for path in found))
 

@@ -133,6 +133,24 @@ def test_other_data_makes_a_run_stale_and_absent_data_does_not(
     assert agreement.Agreement(suite).disagreement(STUDENT) is None
 
 
+def test_the_users_own_weights_make_a_run_stale_once_they_change(suite: suites.Suite) -> None:
+    parts = {"model": {"weights": "own.safetensors"}}
+    config = CONFIG | {"set": parts, "results": "own"}
+    warm = suites.Suite(config, "warm", suite.catalog)
+    Path("own.safetensors").write_text("first")
+    both(warm)
+    folder = warm.folder(TEACHER)
+    inputs = json.loads((folder / "inputs.json").read_text())
+    files.write_json(folder / "inputs.json", inputs | {"initial": files.sha256_text("first")})
+    assert agreement.Agreement(warm).own_weights(TEACHER) == Path("own.safetensors")
+    assert agreement.Agreement(warm).disagreement(TEACHER) is None
+    Path("own.safetensors").write_text("other")
+    assert agreement.Agreement(warm).disagreement(TEACHER) == "own.safetensors has changed"
+    Path("own.safetensors").unlink()
+    assert agreement.Agreement(warm).disagreement(TEACHER) is None
+    assert agreement.Agreement(suite).own_weights(TEACHER) is None
+
+
 def test_a_run_is_settled_only_while_its_teacher_is_settled_and_not_newer(
     suite: suites.Suite,
 ) -> None:
@@ -181,10 +199,12 @@ def test_only_a_finished_job_does_without_absent_data(suite: suites.Suite) -> No
     assert not now.left_out(STUDENT, finished=False)
 
 
-def test_data_of_another_recipe_are_never_left_out(suite: suites.Suite) -> None:
+@pytest.mark.parametrize("lost", ["clips.bin", "statistics"])
+def test_data_of_another_recipe_are_never_left_out(suite: suites.Suite, lost: str) -> None:
     both(suite)
-    (suite.prepared_folder("toy") / "recipe.yaml").write_text("seed: 1\n")
-    (suite.prepared_folder("toy") / "clips.bin").unlink()
+    folder = suite.prepared_folder("toy")
+    (folder / "recipe.yaml").write_text("seed: 1\n")
+    (suite.statistics(STUDENT) if lost == "statistics" else folder / lost).unlink()
     assert not agreement.Agreement(suite).left_out(STUDENT, finished=True)
 
 

@@ -1,6 +1,7 @@
 """Snakefile, profiles and the catalogue entry: what a user meets first."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from cmkd import reports
+from cmkd.plan import suites
+
 ROOT = Path(__file__).parents[2]
 BINARIES = Path(sys.executable).parent
+JOB = re.compile(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", re.MULTILINE)
 MODULES = """
 import sys
 from snakemake.cli import main
@@ -73,6 +78,18 @@ def test_a_training_is_called_with_what_it_needs(finished: Any) -> None:
         "--statistics": "results/prepared/toy/stats/mel64-shift20-frames100/fold-1.json",
         "--teacher": "results/runs/toy/small_ast/fold-1/seed-0",
     }
+
+
+def test_the_tables_rule_declares_what_its_verb_writes(
+    clean: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = dict(JOB.findall(clean.run("-n")))
+    declared = set(re.findall(r"^    output: (.*)$", bodies["tables"], re.MULTILINE)[0].split(", "))
+    monkeypatch.chdir(clean.root)
+    written = {str(path) for path in reports.tables(suites.load(Path("config/suite.yaml")))}
+    assert len(written) == 7
+    assert declared - written == {"results/tables/suite/rows.csv"}
+    assert written <= declared
 
 
 @pytest.mark.slow

@@ -120,6 +120,35 @@ def test_a_run_taken_out_of_the_suite_makes_the_tables_again(finished: Any) -> N
     assert finished.plan() == []
 
 
+@pytest.mark.parametrize("lost", ["figures/suite/gains-toy.svg", "tables/suite/leaderboard.md"])
+def test_a_lost_figure_or_table_is_made_again(finished: Any, lost: str) -> None:
+    path = finished.root / "results" / lost
+    path.unlink()
+    assert finished.plan() == [("tables",)]
+
+
+def test_the_users_own_weights_count_by_their_content(finished: Any) -> None:
+    own = finished.root / "my weights.safetensors"
+    own.write_text("first")
+    finished.edit("variants", "warm", to={"model": {"weights": own.name}})
+    finished.edit("suite", "pairs", to=["alone", "cross", "self", "small_ast@small_cnn+warm"])
+    finished.run()
+    call = next(call for call in finished.calls("train") if "small_cnn+warm/fold-1" in call[3])
+    assert call[call.index("--initial") + 1] == own.name
+    own.write_text("first")
+    assert finished.plan() == []
+    own.write_text("other")
+    os.utime(own, (1e9, 1e9))
+    assert finished.plan() == jobs_of("small_cnn+warm", "small_ast@small_cnn+warm")
+    own.unlink()
+    assert finished.plan() == []
+    finished.edit("suite", "seeds", to=[1])
+    refused = finished.snakemake("-n", "--cores", "1")
+    assert refused.returncode == 1
+    assert "Missing input files for rule train" in refused.stdout
+    assert own.name in refused.stdout
+
+
 @pytest.mark.slow
 def test_copies_without_times_are_blessed_by_touch_and_still_see_edits(finished: Any) -> None:
     shutil.rmtree(finished.root / ".snakemake")

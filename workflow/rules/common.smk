@@ -31,6 +31,7 @@ ALONE = RUN.replace("{run}", "{link}")
 TAUGHT = RUN.replace("{run}", "{link}@{teacher}")
 TEACHER = RUN.replace("{run}", "{teacher}")
 TABLES = f"{SUITE.results}/tables/{SUITE.name}"
+FIGURES = f"{SUITE.results}/figures/{SUITE.name}"
 LOGS = f"{SUITE.results}/logs"
 
 # `cmkd` is installed beside Snakemake even where that folder is not on the PATH.
@@ -55,6 +56,19 @@ def edge(path, protected):
 def every(name):
     """Return a file of every run of the suite."""
     return [str(SUITE.folder(job) / name) for job in SUITE.jobs()]
+
+
+def figures():
+    """Return the two figures of every dataset of the suite."""
+    datasets = dict.fromkeys(job.dataset for job in SUITE.jobs())
+    kinds, endings = ("gains", "cost"), ("png", "svg")
+    return expand(
+        "{folder}/{kind}-{dataset}.{ending}",
+        folder=FIGURES,
+        kind=kinds,
+        dataset=datasets,
+        ending=endings,
+    )
 
 
 # Inputs. They are found when a job enters the DAG, so that a cluster job, which reads the Snakefile
@@ -119,9 +133,18 @@ def statistics(wildcards):
 
 
 def initial_weights(wildcards):
-    """Return the weights of another run that a training starts from, or nothing."""
-    initial = SUITE.initial_of(job_of(wildcards))
-    return [str(AGREEMENT.weights(initial))] if initial else []
+    """Return the weights that a training starts from, of another run or the user's, if any.
+
+    The user's file counts by its hash, not by its time; a finished run does without it.
+    """
+    job = job_of(wildcards)
+    initial = SUITE.initial_of(job)
+    if initial:
+        return [str(AGREEMENT.weights(initial))]
+    own = AGREEMENT.own_weights(job)
+    if own is None or (not own.is_file() and AGREEMENT.settled(job)):
+        return []
+    return [edge(own, True)]
 
 
 def wanted_rows(wildcards):

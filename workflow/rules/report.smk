@@ -12,6 +12,7 @@ rule tables:
         rows=wanted_rows,
     output:
         tables=[f"{TABLES}/leaderboard.{kind}" for kind in ("csv", "md", "html")],
+        figures=figures(),
         rows=str(AGREEMENT.rows_record()),
     log:
         f"{LOGS}/tables-{SUITE.name}.log",
