@@ -67,8 +67,8 @@ def gather(
         "seed": seed,
         "manifest": clips.manifest_sha256,
         "statistics": files.sha256_file(Path(statistics)),
-        "teacher": _hash(teacher and Path(teacher) / "weights.safetensors"),
-        "initial": _hash(initial),
+        "teacher": _hash(teacher and Path(teacher) / "weights.safetensors", "the teacher's"),
+        "initial": _hash(initial, "the initial"),
     }
     _check_teacher(teacher, str(recipe["run"]), record)
     _check_start(initial, str(recipe["run"]), record)
@@ -90,7 +90,7 @@ def _statistics(path: Path, recipe: Mapping[str, Any], clips: Clips, fold: int) 
     """Return mean and standard deviation of the fold, after checking what they were made from."""
     if not path.exists():
         raise DataError(f"{path} is not there: make it with `cmkd stats`")
-    numbers = files.read_json(path)
+    numbers = _read_statistics(path)
     if numbers["manifest"] != clips.manifest_sha256:
         raise DataError(f"{path} was made from other clips than {clips.folder} holds; make it anew")
     if numbers.get("fold", fold) != fold:
@@ -105,6 +105,15 @@ def _statistics(path: Path, recipe: Mapping[str, Any], clips: Clips, fold: int) 
                 f"{path} was made with {key} {made}, the recipe of {recipe['run']} asks for {asked}"
             )
     return dict(numbers)
+
+
+def _read_statistics(path: Path) -> dict[str, Any]:
+    """Return the content of a statistics file; DataError unless it is one."""
+    with contextlib.suppress(ValueError):
+        found = files.read_json(path)
+        if isinstance(found, dict) and {"mean", "std", "manifest", "frontend"} <= set(found):
+            return found
+    raise DataError(f"{path} does not hold a fold's statistics: make it anew with `cmkd stats`")
 
 
 def _check_initial(initial: Path | None, recipe: Mapping[str, Any]) -> None:
@@ -161,12 +170,12 @@ def _check_place(path: Path, other: str, wanted: Mapping[str, tuple[Any, ...]]) 
             )
 
 
-def _hash(path: Path | None) -> str | None:
-    """Return a file's sha256, None for no file."""
+def _hash(path: Path | None, whose: str) -> str | None:
+    """Return the sha256 of a file of weights, None for no file."""
     if path is None:
         return None
     if not Path(path).exists():
-        raise RunError(f"{path} is not there: train that run first")
+        raise RunError(f"{path} is not there: it should hold {whose} weights; train or copy them")
     return files.sha256_file(Path(path))
 
 

@@ -118,8 +118,18 @@ _Dumper.add_representer(str, _text)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """Read a recipe file and fill neutral values back in; this is what the verbs work from."""
-    return with_neutral(read_yaml(path))
+    """Read a recipe file and fill neutral values back in; this is what the verbs work from.
+
+    Raises ConfigError for a file that lacks a part of a run's recipe.
+    """
+    values = read_yaml(path)
+    missing = [key for key in ("run", "depth", "dataset", *PARTS) if key not in values]
+    if missing:
+        raise ConfigError(
+            f"{path} is no run's recipe: it lacks {', '.join(missing)}; give one that a plan has "
+            "written (.cmkd/wanted/DATASET/RUN/)"
+        )
+    return with_neutral(values)
 
 
 # ------------------------------------------------------------------------------------- the layers

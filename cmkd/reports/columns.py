@@ -53,10 +53,26 @@ def points(value: object) -> str:
 
 
 def with_interval(value: object, low: object, high: object, signed: bool = False) -> str:
-    """Return "71.2 [69.1, 73.3]", or the value alone where there is no interval."""
+    """Return "71.2 [69.1, 73.3]", or the value alone where there is no interval.
+
+    A score's interval (not a gain's, which is signed) is shown within what a score can be.
+    """
     form = points if signed else percent
     text = form(value)
-    return f"{text} [{form(low)}, {form(high)}]" if text and known(low) and known(high) else text
+    if not (text and known(low) and known(high)):
+        return text
+    ends = (low, high) if signed else within(low, high)
+    return f"{text} [{form(ends[0])}, {form(ends[1])}]"
+
+
+def within(low: object, high: object) -> tuple[float, float]:
+    """Return the part of a score's interval that lies between 0 and 1."""
+    return max(float(low), 0.0), min(float(high), 1.0)  # type: ignore[arg-type]
+
+
+def is_cut(rows: pd.DataFrame) -> bool:
+    """Tell whether a score's interval goes past what a score can be, in any row."""
+    return bool(((rows["low"] < 0) | (rows["high"] > 1)).any())
 
 
 def rank(low: object, high: object) -> str:

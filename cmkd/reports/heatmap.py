@@ -82,9 +82,14 @@ def _slanted(students: dict[str, float]) -> bool:
 
 
 def _norm(rows: pd.DataFrame) -> TwoSlopeNorm:
-    """Return a colour scale that is symmetric about no gain."""
-    largest = rows["gain_alone"].abs().max()
-    largest = SMALLEST_SCALE if math.isnan(largest) else max(float(largest), SMALLEST_SCALE)
+    """Return a colour scale that is symmetric about no gain.
+
+    It reaches at least to the middle half-width, so that gains which are small against their
+    intervals stay pale, however small the largest of them is.
+    """
+    noise = (rows["gain_alone_high"] - rows["gain_alone_low"]).median() / 2
+    ends = (SMALLEST_SCALE, float(rows["gain_alone"].abs().max()), min(float(noise), 1.0))
+    largest = max(end for end in ends if not math.isnan(end))
     return TwoSlopeNorm(0.0, -largest, largest)
 
 
@@ -178,8 +183,8 @@ def _headings(
     figure.text(left, 1 - 0.44 * inch, f"points of {metric}, mean and 95 % half-width · suite "
                 f"{suite}", fontsize=9, color=style.FAINT, va="top")  # fmt: skip
     key = (
-        "bold: the interval leaves zero out · framed: the model teaches itself\n"
-        "dashed: planned, no gain yet · grey: not in the suite"
+        "pale: small against the intervals · bold: the interval leaves zero out\n"
+        "framed: the model teaches itself · dashed: no gain yet · grey: not in the suite"
     )
     figure.text(left, 0.16 * inch, key, fontsize=8, color=style.FAINT, va="bottom", linespacing=1.5)
 

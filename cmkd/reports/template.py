@@ -19,9 +19,10 @@ PAGE = """\
   .count { color: var(--faint); font-weight: normal; font-size: 1rem; }
   .about { color: #424a53; max-width: 60rem; font-size: .92rem; padding-left: 1.2rem; }
   .wide { overflow-x: auto; }
-  table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-  th, td { padding: .32rem .7rem; text-align: right; white-space: nowrap; }
-  th { border-bottom: 2px solid var(--line); font-weight: 600; }
+  table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+  th, td { padding: .32rem .4rem; text-align: right; white-space: nowrap; }
+  th { border-bottom: 2px solid var(--line); font-weight: 600; vertical-align: bottom;
+    white-space: normal; }
   td { border-bottom: 1px solid var(--line); }
   .left { text-align: left; }
   tbody tr:hover { background: var(--shade); }
@@ -31,8 +32,9 @@ PAGE = """\
   .down { color: var(--down); font-weight: 600; }
   .figures { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start;
     margin-top: 1.5rem; }
-  figure { margin: 0; flex: 1 1 34rem; max-width: 56rem; }
-  img { width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; }
+  figure { margin: 0; flex: 1 1 30rem; max-width: max-content; }
+  img { max-width: 100%; height: auto; box-sizing: border-box; border: 1px solid var(--line);
+    border-radius: 6px; }
   .notes { font-size: .92rem; padding-left: 1.2rem; margin-top: .3rem; }
 </style>
 </head>

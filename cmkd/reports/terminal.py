@@ -31,6 +31,7 @@ def _section(rows: pd.DataFrame, dataset: str) -> str:
     for label in labels:
         if label != "not run":
             lines += _wrapped(f"[{label}] intervals are {wording.LABELS[label]}")
+    lines += _wrapped(wording.CUT) if columns.is_cut(rows) else []
     for note, runs in wording.remarks(rows).items():
         lines += _wrapped(f"{', '.join(runs)}: {note}")
     lines += _wrapped("hours: of all done runs, each with its share of its teacher's")

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from cmkd.reports import labels, style
-from cmkd.reports.columns import METRICS, headlines, known
+from cmkd.reports.columns import METRICS, headlines, is_cut, known, within
 
 WIDTH, HEIGHT = 5.7, 4.1  # of the axes, in inches, for few points
 LEFT, RIGHT, BOTTOM, TOP = 0.75, 2.6, 0.65, 0.85  # room around the axes, in inches
@@ -81,7 +81,7 @@ def draw(table: pd.DataFrame, dataset: str, suite: str) -> Figure:
     _marks(axes, points, colours)
     _names(axes, points, colours, lines)
     _legends(figure, points, colours)
-    _headings(figure, dataset, suite)
+    _headings(figure, rows, dataset, suite)
     return figure
 
 
@@ -116,12 +116,15 @@ def _unit(longest: float) -> tuple[str, float]:
 
 
 def _point(row: pd.Series, cost: float) -> Point:
-    """Return one row as a point; a value without an interval has low = high = value."""
+    """Return one row as a point; a value without an interval has low = high = value.
+
+    The interval is drawn within what a score can be.
+    """
     value = 100 * float(row["value"])
     sure = known(row["low"]) and known(row["high"])
-    low, high = (100 * row["low"], 100 * row["high"]) if sure else (value, value)
+    low, high = within(row["low"], row["high"]) if sure else (value / 100, value / 100)
     run, student, teacher, direction = row[["run", "student", "teacher", "direction"]]
-    return Point(run, student, teacher, direction, cost, value, float(low), float(high))
+    return Point(run, student, teacher, direction, cost, value, 100 * low, 100 * high)
 
 
 def _frame(axes: Axes, points: list[Point], quality: str, cost: str) -> None:
@@ -260,11 +263,12 @@ def _legend(
     )  # fmt: skip
 
 
-def _headings(figure: Figure, dataset: str, suite: str) -> None:
+def _headings(figure: Figure, rows: pd.DataFrame, dataset: str, suite: str) -> None:
     """Write the title."""
     width, height = figure.get_size_inches()
     left = 0.18 / width
     title = f"Quality against cost · {dataset}"
-    key = f"bars: 95 % intervals · arrows: from the student alone to taught · suite {suite}"
+    bars = "95 % intervals" + (" (shown within 0 and 100)" if is_cut(rows) else "")
+    key = f"bars: {bars} · arrows: from the student alone to taught · suite {suite}"
     figure.text(left, 1 - 0.16 / height, title, fontsize=13, fontweight="bold", va="top")
     figure.text(left, 1 - 0.48 / height, key, fontsize=9, color=style.FAINT, va="top")

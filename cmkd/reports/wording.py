@@ -45,6 +45,12 @@ GAIN_MAP = (
 )
 
 
+CUT = (
+    "Intervals of values are shown within 0 and 100; where runs are few the formula goes past "
+    "these, and leaderboard.csv holds what it gives."
+)
+
+
 def explanation(rows: pd.DataFrame) -> list[str]:
     """Return the sentences above a dataset's table."""
     labels = [label for label in LABELS if label in set(rows["label"])]
@@ -52,14 +58,15 @@ def explanation(rows: pd.DataFrame) -> list[str]:
     sentences = [
         f"Values are {metric} on the test clips in percent, gains are in points and paired by "
         "clip, fold and seed; brackets hold 95 % intervals.",
-        "Rank: the ranks a run may have, by Holm's rule over its differences to the others; only "
-        "complete runs with their headline readout are ranked.",
+        "Rank: the best and the worst place a run may have, by tests of its differences to the "
+        "others (Holm's rule); only complete runs with their headline readout are ranked.",
         "Label: what the interval covers: "
         + "; ".join(f"{label} = {LABELS[label]}" for label in labels)
         + ".",
         "Runs: done/planned. Hours: device hours of all done runs; the total adds each run's share "
         "of its teacher's, divided among the teacher's students.",
     ]
+    sentences += [CUT] if columns.is_cut(rows) else []
     return [*sentences, GAIN_MAP] if "map" in set(rows["metric"]) else sentences
 
 

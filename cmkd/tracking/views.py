@@ -32,10 +32,9 @@ WIDTHS = {
     f"metrics.`{HOURS}`": 150,
 }  # of columns, in pixels
 CURVES = ("train/loss_hard", "train/loss_soft", "train/loss")
-SECTIONS = {
-    "scores": "Scores on the test clips, mean over folds and seeds; device hours of one training",
-    "losses": "By epoch: loss_hard is against the labels, loss_soft against the teacher, loss is "
-    "what was minimised",
+SECTIONS = {  # the UI cuts longer ones
+    "scores": "Test scores, device hours of one training",
+    "losses": "By epoch: loss against labels, teacher, both",
 }
 
 Settings = dict[str, Any]
@@ -131,7 +130,7 @@ def _table(metric: str, tags: Sequence[str] = ("direction", "fold", "seed", STAT
     return {
         "selectedColumns": columns,
         "columnOrder": [name, *columns],
-        "columnWidths": dict.fromkeys(columns, 100) | {name: 300} | WIDTHS,
+        "columnWidths": dict.fromkeys(columns, 100) | {name: 340, scores[0]: 130} | WIDTHS,
         "orderByKey": scores[0],
         "orderByAsc": False,
         "runsHiddenMode": "FIRST_20_RUNS",

@@ -277,6 +277,19 @@ def test_other_classes_or_clips_are_refused(trained, wanted, data, tmp_path) -> 
         trained(wanted(), statistics=tmp_path / "none.json")
 
 
+def test_files_of_another_kind_are_refused_in_a_sentence(trained, wanted, tmp_path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("datasets: [toy]\n")
+    with pytest.raises(ConfigError, match="no run's recipe: it lacks run, depth, dataset"):
+        trained(other)
+    for text in ("half a {", "[1, 2]", '{"mean": 1.0}'):
+        other.write_text(text)
+        with pytest.raises(DataError, match="does not hold a fold's statistics"):
+            trained(wanted(), statistics=other)
+    with pytest.raises(RunError, match="none.safetensors is not there.* the initial weights"):
+        trained(wanted(), initial=tmp_path / "none.safetensors")
+
+
 def test_a_missing_recipe_and_an_unknown_device_are_named(trained, wanted, tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"none.yaml is not there"):
         trained(tmp_path / "none.yaml")

@@ -65,6 +65,15 @@ def test_the_heat_map_says_gain_half_width_and_what_is_missing(table):
     assert found.count("cnn_b") == 2  # a row and a column
 
 
+def test_gains_within_the_noise_are_pale_and_large_ones_are_not(table):
+    noisy = table.assign(gain_alone=0.01, gain_alone_low=-0.03, gain_alone_high=0.05)
+    assert heatmap._norm(noisy).vmax == pytest.approx(0.04)
+    clear = table.assign(gain_alone=-0.2, gain_alone_low=-0.21, gain_alone_high=-0.19)
+    assert heatmap._norm(clear).vmax == pytest.approx(0.2)
+    unknown = table.assign(gain_alone=float("nan"), gain_alone_low=float("nan"))
+    assert heatmap._norm(unknown).vmax == pytest.approx(0.01)
+
+
 def test_the_diagonal_of_the_heat_map_is_self_distillation(table):
     rows = table[table["dataset"] == "tiny"]
     teachers, students = heatmap._axis(rows, "teacher"), heatmap._axis(rows, "student")
@@ -93,6 +102,14 @@ def test_a_suite_of_one_run_can_be_drawn(made, tmp_path):
     folder = made(pairs=["cnn_a"], seeds=[0])
     folder.finish()
     assert len(figures.write(leaderboard(folder.suite), "small", tmp_path)) == 2
+
+
+def test_bars_are_drawn_within_what_a_score_can_be(table):
+    wide = table.assign(low=-0.2, high=1.5)
+    assert {(p.low, p.high) for p in tradeoff._points(wide)[1]} == {(0.0, 100.0)}
+    with style.styled():
+        assert any("within 0 and 100" in text for text in texts(tradeoff.draw(wide, "tiny", "s")))
+        assert not any("within 0" in text for text in texts(tradeoff.draw(table, "tiny", "s")))
 
 
 def test_every_scored_run_is_a_point_at_its_cost_and_quality(table):

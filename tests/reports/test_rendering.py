@@ -6,7 +6,7 @@ import pytest
 
 from cmkd import reports
 from cmkd.reports import columns, markdown, page
-from cmkd.reports.leaderboard import leaderboard, render_terminal
+from cmkd.reports.leaderboard import leaderboard, render_terminal, to_csv
 
 
 @pytest.fixture
@@ -41,6 +41,25 @@ def test_ranks_and_intervals():
     assert columns.with_interval(0.712, 0.691, 0.733) == "71.2 [69.1, 73.3]"
     assert columns.with_interval(0.712, None, None) == "71.2"
     assert columns.millions(5_288_548) == "5.3 M"
+
+
+def test_a_scores_interval_is_shown_within_0_and_100_a_gains_is_not():
+    assert columns.with_interval(0.673, -0.174, 1.52) == "67.3 [0.0, 100.0]"
+    assert columns.with_interval(0.083, -1.5, 1.2, signed=True) == "+8.3 [−150.0, +120.0]"
+
+
+def test_every_rendering_says_that_intervals_are_cut_and_the_csv_holds_them_whole(folder):
+    table = leaderboard(folder.suite)
+    wide = table.assign(low=-0.174, high=1.52)
+    for render in (
+        lambda rows: markdown.render(rows, "small", {}),
+        lambda rows: page.render(rows, "small", {}, {}),
+        lambda rows: " ".join(render_terminal(rows).split()),
+    ):
+        assert "shown within 0 and 100" not in render(table)
+        assert "shown within 0 and 100" in render(wide)
+        assert "[0.0, 100.0]" in render(wide) and "152.0" not in render(wide)
+    assert ",-0.174,1.52," in to_csv(wide)
 
 
 def table_lines(text):
