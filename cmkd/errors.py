@@ -1,12 +1,12 @@
 """What can go wrong, as one small tree; every message says what to do next.
 
-    CmkdError
-    ├── InputError            the user can mend it (exit code 2)
-    │   ├── ConfigError       a suite, model, dataset, recipe or run name
-    │   ├── DataError         a dataset, a clip, a prepared folder
-    │   └── RunError          a run folder: missing, damaged, made from something else
-    ├── TrainingError         learning went wrong: non-finite loss, never left chance (exit code 2)
-    └── Stopped               stopped in time with state saved; run the same again (exit code 75)
+CmkdError
+├── InputError            the user can mend it (exit code 2)
+│   ├── ConfigError       a suite, model, dataset, recipe or run name
+│   ├── DataError         a dataset, a clip, a prepared folder
+│   └── RunError          a run folder: missing, damaged, made from something else
+├── TrainingError         learning went wrong: non-finite loss, never left chance (exit code 2)
+└── Stopped               stopped in time with state saved; run the same again (exit code 75)
 """
 
 import difflib

@@ -19,7 +19,7 @@ from cmkd.reports.runs import RunState
 from cmkd.tracking.entries import STATE
 
 TAG, KEY = "mlflow.sharedViewState.", "cmkd-"
-LONGEST = 5000  # characters of a tag that every store takes
+LONGEST = 20_000  # characters of an experiment's tag
 PAGES = ("scores", "means", "pair")
 WRITTEN = 1  # the time that our views carry; one that was changed in the UI carries a later one
 CHARTS = "&compareRunsMode=CHART"
