@@ -14,14 +14,14 @@ SNAKEMAKE = $(RUN) snakemake --cores $(CORES)
 .PHONY: demo demo-multi test test-all check tables track bench clean clean-results install install-test
 
 demo: install
-	$(SNAKEMAKE) --configfile config/demo.yaml
+	$(SNAKEMAKE) --quiet rules reason --configfile config/demo.yaml
 	@$(RUN) cmkd leaderboard config/demo.yaml
 	@echo
 	@echo "Tables and figures: results/demo/tables/demo, results/demo/figures/demo"
 	@echo "MLflow UI:          $(BIN)/cmkd ui config/demo.yaml"
 
 demo-multi: install
-	$(SNAKEMAKE) --configfile config/demo_multi.yaml
+	$(SNAKEMAKE) --quiet rules reason --configfile config/demo_multi.yaml
 	@$(RUN) cmkd leaderboard config/demo_multi.yaml
 
 test: check

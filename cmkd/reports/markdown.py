@@ -23,7 +23,7 @@ def render(table: pd.DataFrame, suite: str, remarks: Mapping[str, Sequence[str]]
 
 def _section(rows: pd.DataFrame, dataset: str, suite: str, remarks: Sequence[str]) -> str:
     """Return one dataset's heading, explanation, table, remarks and figures."""
-    done, planned = rows["done"].sum(), rows["planned"].sum()
+    done, planned = wording.run_counts(rows)
     parts = [
         f"## {dataset}",
         f"{done} of {planned} runs are done."

@@ -43,10 +43,11 @@ def _section(
 ) -> dict[str, Any]:
     """Return what the template shows of one dataset."""
     heads = wording.headings(rows)
+    done, planned = wording.run_counts(rows)
     return {
         "dataset": dataset,
-        "done": int(rows["done"].sum()),
-        "planned": int(rows["planned"].sum()),
+        "done": done,
+        "planned": planned,
         "explanation": wording.explanation(rows),
         "headings": [{"text": head, "left": head in wording.LEFT} for head in heads],
         "rows": [

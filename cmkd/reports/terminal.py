@@ -26,7 +26,8 @@ def render_terminal(table: pd.DataFrame) -> str:
 def _section(rows: pd.DataFrame, dataset: str) -> str:
     """Return one dataset's title, table and remarks."""
     labels = [label for label in wording.LABELS if label in set(rows["label"])]
-    title = f"{dataset}: {rows['done'].sum()} of {rows['planned'].sum()} runs done"
+    done, planned = wording.run_counts(rows)
+    title = f"{dataset}: {done} of {planned} runs done"
     lines = [title, "", *_table(rows), ""]
     for label in labels:
         if label != "not run":

@@ -51,6 +51,12 @@ CUT = (
 )
 
 
+def run_counts(rows: pd.DataFrame) -> tuple[int, int]:
+    """Return how many runs of a dataset are done and planned; a run's readouts count once."""
+    counts = rows.groupby("run")[["done", "planned"]].max().sum()
+    return int(counts["done"]), int(counts["planned"])
+
+
 def explanation(rows: pd.DataFrame) -> list[str]:
     """Return the sentences above a dataset's table."""
     labels = [label for label in LABELS if label in set(rows["label"])]

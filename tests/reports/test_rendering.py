@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from cmkd import reports
@@ -144,3 +145,10 @@ def test_an_empty_table_is_a_sentence(folder):
     assert render_terminal(empty) == "The suite has no runs.\n"
     assert "The suite has no runs." in markdown.render(empty, "small", {})
     assert "The suite has no runs." in page.render(empty, "small", {}, {})
+
+
+def test_a_run_counts_once_however_many_readouts_it_has(folder):
+    table = leaderboard(folder.suite)
+    further = table[table["run"] == "tr"].assign(readout="best")
+    text = render_terminal(pd.concat([table, further], ignore_index=True))
+    assert "tiny: 30 of 36 runs done" in text
