@@ -1,4 +1,4 @@
-"""The verbs of `cmkd`; each imports what it needs only when it is called (design section 6)."""
+"""The verbs of `cmkd`; each imports what it needs only when it is called."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Kaldi log-mel filter banks in torch, the front end of the paper (section 3 of its text).
+"""Kaldi log-mel filter banks in torch, the front end of the paper and its sibling codes.
 
 The formula is that of `torchaudio.compliance.kaldi.fbank` with htk_compat, a Hanning window of
 25 ms, no dither and no energy, arranged so that a clip's temporaries stay in the processor's cache:

@@ -1,7 +1,7 @@
 """Mean and standard deviation of filter banks as the model sees them, from training clips only.
 
-Padding is included and augmentation is not. The sibling codes computed theirs over all clips, and
-with mixup and masks on (paper.md section 3), so their published constants differ a little.
+Padding is included and augmentation is not. The sibling codes (ast, psla) computed theirs over all
+clips with mixup and masks on, so their published constants differ a little.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Hard and soft losses of distillation (paper.md section 1; arXiv 2203.06760 section 3).
+"""Hard and soft losses of distillation (arXiv 2203.06760).
 
 Shapes: logits and targets are float32 [batch, classes]; every loss is a scalar. Single-label losses
 are summed over classes and averaged over the batch, multi-label ones averaged over both.

@@ -1,4 +1,4 @@
-"""Objectives by name: what one step minimises, hard and soft parts apart (paper.md section 1).
+"""Objectives by name: what one step minimises, hard and soft parts apart.
 
 An objective is a function (student_logits, teacher_logits or None, targets, options) -> Losses.
 `options` is the recipe's part `objective` plus `labels` (single or multi).

@@ -1,4 +1,4 @@
-"""What a finished training leaves in its run folder (design.md section 4)."""
+"""What a finished training leaves in its run folder (docs/interfaces.md)."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Readouts: which weights of one training are scored (design.md section 4, "Readouts").
+"""Readouts: which weights of one training are scored (config/README.md, `readout`).
 
 last: the weights after the last epoch; averaged: the mean of the weights at the ends of an
 inclusive range of epochs; best: the epoch with the best validation score, first one on ties.

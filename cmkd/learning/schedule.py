@@ -1,4 +1,4 @@
-"""The learning rate of every step, as a pure function (paper.md section 4).
+"""The learning rate of every step, as a pure function (the sibling codes ast, psla and uavm).
 
 rate = base x warm-up(step) x decay(epoch). Warm-up follows the sibling codes (ast
 src/traintest.py): set to step / N of the base every 50 steps over the first N steps, beginning at

@@ -139,7 +139,7 @@ def build_model(found: Inputs) -> models.Normalised:
 
 
 def _optimiser(model: nn.Module, training: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Return Adam as published: L2 in the gradient, no decoupled decay (paper.md section 4)."""
+    """Return Adam as published: L2 in the gradient, no decoupled decay (ast, psla)."""
     if training["optimiser"] != "adam":
         raise ConfigError(f"training.optimiser '{training['optimiser']}' is not known; known: adam")
     return torch.optim.Adam(

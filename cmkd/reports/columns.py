@@ -1,4 +1,4 @@
-"""The leaderboard's columns (design section 4) and the words for its numbers."""
+"""The leaderboard's columns and the words for its numbers."""
 
 import math
 

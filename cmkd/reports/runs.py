@@ -57,8 +57,8 @@ def judge(folder: Path, wanted: Recipe) -> tuple[str, str]:
     """Return (status, cause) of a run folder against the recipe that is wanted now.
 
     A run is done when metrics.json names the digest of the recipe.yaml beside it and the sha256 of
-    the weights, and that recipe is the one wanted now (design idea 3). A failure that belongs to
-    another recipe is forgotten.
+    the weights, and that recipe is the one wanted now. A failure that
+    belongs to another recipe is forgotten.
     """
     complaint = disagreement(folder, wanted)
     if complaint is None:

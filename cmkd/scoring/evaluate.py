@@ -135,7 +135,7 @@ def _split(
 def _summary(
     run: Path, recipe: Recipe, recipe_digest: str, readouts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the content of metrics.json (design.md section 4)."""
+    """Return the content of metrics.json (docs/interfaces.md)."""
     name = recipe["training"]["readout"]
     head = readouts[name]
     return {

@@ -101,7 +101,7 @@ def jackknife(scores: Floats, positive: Mask) -> tuple[float, Areas]:
 
     A clip without positives at its score moves the ranks below it by one; a positive one also
     the count of hits. Sums over the tie groups with positives, above and below each clip,
-    give every case at once (statistics.md section 5). Needs at least two positive clips.
+    give every case at once (docs/statistics.md). Needs at least two positive clips.
     """
     values, count = np.unique(scores[positive], return_counts=True)  # ascending
     hits = np.cumsum(count[::-1])[::-1]  # positives at this score or above

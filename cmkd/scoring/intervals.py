@@ -167,7 +167,7 @@ def estimate(
 
 
 def _of_contrast(grid: Contrast, planned: int, rng_per_fold: bool) -> Estimate:
-    """Choose the rule by the design (the table of statistics.md section 2) and apply it."""
+    """Choose the rule by the design (the table of docs/statistics.md) and apply it."""
     if any(not seeds for seeds in grid.seeds):
         return _incomplete(grid, planned)
     if not rng_per_fold and len(grid.folds) > 1:
@@ -254,7 +254,7 @@ def _settled(variance: float) -> float:
 
 
 def _conclusive(grid: Contrast, label: str, rng_per_fold: bool) -> bool:
-    """Return whether the design may support a verdict (statistics.md section 3)."""
+    """Return whether the design may support a verdict (docs/statistics.md)."""
     if label in (CLIPS_ONLY, ONE_SEED):
         return False
     return min(map(len, grid.seeds)) >= 3 or (len(grid.folds) >= 3 and rng_per_fold)

@@ -1,4 +1,4 @@
-"""Augmentations against torchaudio's transforms and the published formulas (paper.md section 3)."""
+"""Augmentations against torchaudio's transforms and the published formulas."""
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def test_mix_by_hand():
 
 
 def textbook(bank, look, part, mean, std, noise):
-    """Return one view as the sibling code makes it (paper.md section 3, row Order)."""
+    """Return one view as the sibling code makes it: masks, normalise, noise, roll."""
     masked = with_uniforms(FrequencyMasking(part["frequency_mask"]), bank.T[None], look.fmask)
     masked = with_uniforms(TimeMasking(part["time_mask"]), masked, look.tmask)[0].T
     normalised = (masked - mean) / (2 * std)

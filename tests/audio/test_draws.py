@@ -137,12 +137,12 @@ def test_uniforms_partners_and_coefficients_have_their_distributions():
     uniforms = [drawn["mixes"], (drawn["partner"] + 0.5) / n]
     uniforms += [values.ravel() for name, values in drawn.items() if "." in name]
     assert min(stats.kstest(values, "uniform").pvalue for values in uniforms) > 1e-4
-    # paper.md section 3: the coefficient is Beta(10, 10).
+    # psla, ast: the coefficient is Beta(10, 10).
     assert stats.kstest(drawn["coefficient"], stats.beta(10, 10).cdf).pvalue > 1e-4
 
 
 def test_balanced_weights_by_hand():
-    # paper.md section 3: sum over a clip's labels of 1000 / (class count + 0.01).
+    # psla, ast: sum over a clip's labels of 1000 / (class count + 0.01).
     labels = np.array([[1, 0, 0], [1, 0, 0], [1, 1, 0], [0, 0, 0]], dtype=np.uint8)
     common, rare = 1000 / 3.01, 1000 / 1.01
     assert balanced_weights(labels) == pytest.approx([common, common, common + rare, 0.0])

@@ -1,4 +1,4 @@
-"""Losses against numbers worked by hand, PyTorch's own functions and paper.md's gradients."""
+"""Losses against numbers worked by hand, PyTorch's own functions and the gradients of KL."""
 
 import math
 

@@ -24,7 +24,7 @@ def runs(draw: st.DrawFn) -> Run:
 
 
 def by_hand(text: str) -> bool:
-    """The grammar of design idea 2, written without regular expressions."""
+    """The grammar, written without regular expressions."""
     letters = set(string.ascii_lowercase + string.digits)
 
     def word(piece: str) -> bool:

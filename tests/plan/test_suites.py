@@ -21,7 +21,7 @@ def listed(suite: suites.Suite, dataset: str = "birds") -> list[str]:
 
 
 def test_three_models_give_twelve_runs(loaded: Any) -> None:
-    """3 alone, 4 cross, 2 same, 3 self (design idea 2)."""
+    """3 alone, 4 cross, 2 same, 3 self."""
     suite = loaded(models=["a", "b", "c"], pairs=["alone", "cross", "same", "self"], seeds=[0, 1])
     assert listed(suite) == [
         *("a", "b", "c"),

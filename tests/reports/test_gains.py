@@ -23,7 +23,7 @@ def hits(folder, run):
 
 
 def quadrature(d):
-    """Return value and 95 % half-width of d [folds, seeds, clips] by statistics.md section 2."""
+    """Return value and 95 % half-width of d [folds, seeds, clips] by docs/statistics.md."""
     folds, seeds, clips = d.shape
     g = d.mean(axis=2)
     u = d - g[:, :, None]

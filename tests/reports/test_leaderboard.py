@@ -9,7 +9,7 @@ from cmkd import files, reports
 from cmkd.reports import columns
 from cmkd.reports.leaderboard import leaderboard, to_csv
 
-# design section 4, written out
+# docs/interfaces.md promises these columns
 EXPECTED = (
     "rank_low,rank_high,dataset,run,student,teacher,class,teacher_class,direction,readout,metric,"
     "value,low,high,gain_alone,gain_alone_low,gain_alone_high,gain_teacher,gain_teacher_low,"

@@ -1,4 +1,4 @@
-"""The whole way from scores to an interval, against plain loops over statistics.md's formulas."""
+"""The whole way from scores to an interval, by plain loops over docs/statistics.md."""
 
 import math
 
