@@ -6,6 +6,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 CORES ?= all
 SUITE ?= config/config.yaml
+ifneq ($(words $(VENV)),1)
+$(error VENV="$(VENV)" must be one path without spaces (the checkout itself may have them))
+endif
 BIN = $(VENV)/bin
 RUN = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 PIP = "$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
