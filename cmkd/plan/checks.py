@@ -1,8 +1,9 @@
-"""Check a suite and its catalogue whole, before the first job: first their form, then their sense.
+"""Check a suite and its catalogue whole, before the first job: form, sense, and the runs they make.
 
 Each check yields sentences; all of them are raised together, so that one look mends everything.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -37,11 +38,30 @@ def check(config: Mapping[str, Any], catalog: Path, where: str = "suite") -> Non
 def check_entries(config: Mapping[str, Any], entries: Catalog, where: str) -> None:
     """Do what `check` does with a catalogue that is then used, so that files are read once."""
     found = [*_form(config, entries, where)]
-    if not found:
-        found = [*_catalog_sense(entries), *_suite_sense(config, entries, where)]
+    sense = (_catalog_sense(entries), *_suite_sense(_formed(config), entries, where))
+    for sentences in sense:
+        found += _as_far_as_formed(sentences) if found else sentences
     if not found:
         found = [*_runs_sense(config, entries, where)]
     refuse(found)
+
+
+def _formed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a suite without those of its lists that are none."""
+    kinds = {"datasets": str, "models": str, "variants": str, "pairs": str, "folds": int}
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in kinds
+        or value == "all"
+        or (isinstance(value, list) and all(isinstance(word, kinds[key]) for word in value))
+    }
+
+
+def _as_far_as_formed(sentences: Iterator[str]) -> Iterator[str]:
+    """Yield sentences until one trips over a form that is broken, which was said already."""
+    with contextlib.suppress(ConfigError, LookupError, TypeError, AttributeError, ValueError):
+        yield from sentences
 
 
 def refuse(problems: Iterable[str]) -> None:
@@ -177,16 +197,26 @@ def modules(package: str, function: str) -> set[str]:
 # ------------------------------------------------------------------------------------------ suite
 
 
-def _suite_sense(config: Mapping[str, Any], entries: Catalog, where: str) -> Iterator[str]:
-    """Yield what makes no sense in the suite's own keys."""
+def _suite_sense(
+    config: Mapping[str, Any], entries: Catalog, where: str
+) -> Iterator[Iterator[str]]:
+    """Yield, for each check of the suite's own keys, the sentences of what makes no sense."""
     checks: tuple[Callable[[Mapping[str, Any], Catalog], Iterator[str]], ...]
-    checks = (_words, _pairs, _folds, _results)
+    checks = (_words, _pairs, _folds, _results, _set)
     for one in checks:
-        for sentence in one(config, entries):
-            yield f"{where}: {sentence}"
+        yield _at(where, one(config, entries))
+    yield _at(where, _rivals(config, entries, Path(where)))
+
+
+def _at(where: str, sentences: Iterator[str]) -> Iterator[str]:
+    """Yield sentences with the file that they are about."""
+    return (f"{where}: {sentence}" for sentence in sentences)
+
+
+def _set(config: Mapping[str, Any], entries: Catalog) -> Iterator[str]:
+    """Yield model options in `set:` that no builder has."""
     for key in _unknown_options((config.get("set") or {}).get("model") or {}, entries):
-        yield f"{where}: set: unknown key {key}"
-    yield from (f"{where}: {sentence}" for sentence in _rivals(config, entries, Path(where)))
+        yield f"set: unknown key {key}"
 
 
 def _words(config: Mapping[str, Any], entries: Catalog) -> Iterator[str]:

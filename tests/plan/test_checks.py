@@ -436,6 +436,21 @@ def test_sense_is_checked_in_all_files_together(bench: Any) -> None:
     assert "no fold 9" in text
 
 
+def test_a_broken_form_hides_no_misspelled_name(bench: Any) -> None:
+    def breaks(bench: Any) -> None:
+        bench.suite["modles"] = []
+        bench.suite["datasets"] = ["nowhere"]
+        bench.suite["pairs"] = ["alone", "nobody@noone"]
+        bench.suite["folds"] = "some"
+
+    said = message(bench, breaks)
+    assert "unknown key 'modles'" in said
+    assert "datasets: 'nowhere' is not in" in said
+    assert "there is no model 'nobody'" in said
+    assert "folds is 'some'" in said
+    assert "5 problems" in said
+
+
 def test_the_runs_problems_come_together(bench: Any) -> None:
     text = message(bench, change("suite.pairs", ["a+tau2", "b+tau2", "a+tau2+tau4@b"]))
     assert "both set objective.tau" in text
