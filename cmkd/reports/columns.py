@@ -1,6 +1,7 @@
 """The leaderboard's columns and the words for its numbers."""
 
 import math
+from typing import TypeGuard
 
 import pandas as pd
 
@@ -34,21 +35,21 @@ def headlines(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop_duplicates(["dataset", "run"])
 
 
-def known(value: object) -> bool:
+def known(value: object) -> TypeGuard[float]:
     """Tell whether a cell holds a number."""
     return value is not None and not pd.isna(value)
 
 
 def percent(value: object) -> str:
     """Return a fraction in percent, one decimal: 0.712 -> "71.2", an empty cell -> ""."""
-    return f"{100 * float(value):.1f}" if known(value) else ""  # type: ignore[arg-type]
+    return f"{100 * float(value):.1f}" if known(value) else ""
 
 
 def points(value: object) -> str:
     """Return a difference of fractions in points, signed: 0.021 -> "+2.1", an empty cell -> ""."""
     if not known(value):
         return ""
-    text = f"{100 * float(value):+.1f}"  # type: ignore[arg-type]
+    text = f"{100 * float(value):+.1f}"
     return text.replace("-", "\N{MINUS SIGN}") if float(text) else "0.0"
 
 
@@ -65,9 +66,9 @@ def with_interval(value: object, low: object, high: object, signed: bool = False
     return f"{text} [{form(ends[0])}, {form(ends[1])}]"
 
 
-def within(low: object, high: object) -> tuple[float, float]:
+def within(low: float, high: float) -> tuple[float, float]:
     """Return the part of a score's interval that lies between 0 and 1."""
-    return max(float(low), 0.0), min(float(high), 1.0)  # type: ignore[arg-type]
+    return max(low, 0.0), min(high, 1.0)
 
 
 def is_cut(rows: pd.DataFrame) -> bool:
@@ -86,7 +87,7 @@ def hours(value: object) -> str:
     """Return hours with two significant digits: 0.0123 -> "0.012", 123.4 -> "123"."""
     if not known(value):
         return ""
-    number = float(value)  # type: ignore[arg-type]
+    number = float(value)
     if number <= 0:
         return "0"
     return f"{number:.{max(0, 1 - math.floor(math.log10(number)))}f}"
@@ -94,4 +95,4 @@ def hours(value: object) -> str:
 
 def millions(value: object) -> str:
     """Return a count in millions: 5288548 -> "5.3 M", 26000 -> "0.026 M"."""
-    return f"{hours(float(value) / 1e6)} M" if known(value) else ""  # type: ignore[arg-type]
+    return f"{hours(float(value) / 1e6)} M" if known(value) else ""

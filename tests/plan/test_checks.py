@@ -451,6 +451,12 @@ def test_a_broken_form_hides_no_misspelled_name(bench: Any) -> None:
     assert "5 problems" in said
 
 
+def test_a_list_that_is_none_is_said_once_and_not_read(bench: Any) -> None:
+    said = message(bench, change("suite.datasets", [3]))
+    assert "datasets" in said
+    assert "'3' is not in" not in said
+
+
 def test_the_runs_problems_come_together(bench: Any) -> None:
     text = message(bench, change("suite.pairs", ["a+tau2", "b+tau2", "a+tau2+tau4@b"]))
     assert "both set objective.tau" in text
