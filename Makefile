@@ -14,7 +14,7 @@ RUN = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 PIP = "$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SNAKEMAKE = $(RUN) snakemake --cores $(CORES)
 
-.PHONY: demo demo-multi test test-all check tables track bench clean clean-results install install-test
+.PHONY: demo demo-multi test test-all check tables track bench docs clean clean-results install install-test
 
 demo: install
 	$(SNAKEMAKE) --quiet rules reason --configfile config/demo.yaml
@@ -47,6 +47,10 @@ tables: install
 
 track: install
 	$(RUN) cmkd track $(SUITE)
+
+# Pages that are made from the configuration.
+docs: install
+	$(RUN) cmkd explain --all > docs/recipes.md.new && mv docs/recipes.md.new docs/recipes.md
 
 bench: install-test
 	$(RUN) OMP_NUM_THREADS=1 python benchmarks/frontend.py

@@ -78,7 +78,9 @@ def _suite(chosen: Arguments) -> Any:
     from cmkd.plan import suites
 
     path = chosen.suite or checkout() / "config" / "config.yaml"
-    overrides = {"data_root": str(chosen.data_root)} if chosen.data_root else {}
+    overrides: dict[str, Any] = {"data_root": str(chosen.data_root)} if chosen.data_root else {}
+    if getattr(chosen, "download", False):
+        overrides["download"] = True
     return suites.load(path, overrides)
 
 
@@ -104,15 +106,21 @@ def _execution(path: Path | None) -> dict[str, Any]:
 # The verbs, in the order of a run.
 
 
-@verb("list the runs of a suite", "cmkd plan config/demo.yaml --commands > demo.sh")
+@verb(
+    "list the runs of a suite, and estimate what they cost",
+    "cmkd plan config/demo.yaml --commands > demo.sh",
+)
 def plan(sub: argparse.ArgumentParser) -> None:
     """Add `cmkd plan`."""
     _suite_options(sub)
     sub.add_argument("--commands", action="store_true", help="print the verbs as a shell script")
+    sub.add_argument("--download", action="store_true", help="with what fetches datasets")
     sub.set_defaults(action=_plan)
 
 
 def _plan(chosen: Arguments) -> None:
+    from cmkd.plan import costs
+
     suite = _suite(chosen)
     if chosen.commands:
         print(suite.commands(), end="")
@@ -120,7 +128,8 @@ def _plan(chosen: Arguments) -> None:
     for job in suite.jobs():
         direction = suite.direction(job.run)
         print(f"{job.dataset}\t{job.run}\tfold-{job.fold}\tseed-{job.seed}\t{direction}")
-    print(f"{len(suite.jobs())} runs", file=sys.stderr)
+    sys.stdout.flush()
+    print(costs.summary(suite), file=sys.stderr)
 
 
 @verb(
@@ -129,17 +138,31 @@ def _plan(chosen: Arguments) -> None:
 )
 def explain(sub: argparse.ArgumentParser) -> None:
     """Add `cmkd explain`."""
-    sub.add_argument("run", help="the run's name, as in the leaderboard")
+    sub.add_argument("run", nargs="?", help="the run's name, as in the leaderboard")
     _suite_options(sub)
     sub.add_argument("--dataset", help="the dataset (default: the suite's first)")
+    sub.add_argument("--all", action="store_true", help="print docs/recipes.md instead of one run")
     sub.set_defaults(action=_explain)
 
 
 def _explain(chosen: Arguments) -> None:
     from cmkd.plan.explain import explain
 
+    if chosen.all:
+        _explain_all()
+        return
+    if chosen.run is None:
+        raise ConfigError("explain needs the name of a run, such as ast_tiny@effnet_b0, or --all")
     suite = _suite(chosen)
     print(explain(suite, chosen.dataset or suite.datasets[0], chosen.run))
+
+
+def _explain_all() -> None:
+    from cmkd.files import checkout
+    from cmkd.plan.catalog import Catalog
+    from cmkd.plan.handbook import page
+
+    print(page(Catalog(checkout() / "config"), checkout() / "docs" / "recipes.in.md"), end="")
 
 
 @verb(
@@ -150,21 +173,40 @@ def _explain(chosen: Arguments) -> None:
 def prepare(sub: argparse.ArgumentParser) -> None:
     """Add `cmkd prepare`."""
     sub.add_argument("wanted", type=Path, help="the dataset's recipe")
-    sub.add_argument("--prepared", type=Path, required=True, help="folder to write")
+    sub.add_argument("--prepared", type=Path, help="folder to write")
     sub.add_argument("--data-root", type=Path, help="folder that holds the recordings")
+    sub.add_argument("--download", action="store_true", help="fetch what is missing there first")
+    sub.add_argument("--download-only", action="store_true", help="fetch it, prepare nothing")
+    sub.add_argument("--catalog", type=Path, help="folder of datasets.yaml, for downloads")
     sub.add_argument("--workers", type=_count, default=1, help="processes that decode")
     sub.add_argument("--again", action="store_true", help="read the recordings anew")
     sub.set_defaults(action=_prepare)
 
 
 def _prepare(chosen: Arguments) -> None:
-    from cmkd.data.prepare import prepare
-
     try:
         text = chosen.wanted.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{chosen.wanted} cannot be read: {error}") from None
+    if chosen.download or chosen.download_only:
+        _download(chosen, text)
+    if chosen.download_only:
+        return
+    if chosen.prepared is None:
+        raise ConfigError("--prepared is missing: name the folder to write by --prepared FOLDER")
+    from cmkd.data.prepare import prepare
+
     prepare(text, chosen.prepared, chosen.data_root, chosen.workers, chosen.again)
+
+
+def _download(chosen: Arguments, text: str) -> None:
+    """Fetch what is missing of a dataset into its data root."""
+    from cmkd.data import catalog, obtain
+
+    if chosen.data_root is None:
+        raise ConfigError("--data-root is missing: name the folder to fetch into by it")
+    entry = catalog.entry(text)
+    obtain.obtain(obtain.source(entry["name"], chosen.catalog), entry, chosen.data_root)
 
 
 @verb(
@@ -231,22 +273,55 @@ def _train(chosen: Arguments) -> None:
 
 
 @verb(
-    "score a trained run's test clips",
+    "score a trained run's test clips, or from stored scores only those in a list",
     "cmkd evaluate --run results/runs/esc50/ast_tiny/fold-1/seed-0"
-    " --prepared results/prepared/esc50",
+    " --prepared results/prepared/esc50\n"
+    "  cmkd evaluate --ids both_copies.txt --run FOLDER --run FOLDER",
 )
 def evaluate(sub: argparse.ArgumentParser) -> None:
     """Add `cmkd evaluate`."""
-    sub.add_argument("--run", type=Path, required=True, help="the run's folder")
-    sub.add_argument("--prepared", type=Path, required=True, help="the dataset's prepared folder")
+    sub.add_argument(
+        "--run", type=Path, required=True, action="append", help="the run's folder; with --ids any"
+    )
+    sub.add_argument("--prepared", type=Path, help="the dataset's prepared folder; not with --ids")
     sub.add_argument("--execution", type=Path, help="YAML: device, threads")
+    sub.add_argument("--ids", type=Path, help="file of clip ids, one a line: metrics-HASH.json")
     sub.set_defaults(action=_evaluate)
 
 
 def _evaluate(chosen: Arguments) -> None:
+    if chosen.ids is not None:
+        from cmkd.scoring.intersection import evaluate_on
+
+        evaluate_on(chosen.run, chosen.ids)
+        return
+    if len(chosen.run) > 1:
+        raise ConfigError("evaluate takes one --run at a time; several only with --ids")
+    if chosen.prepared is None:
+        raise ConfigError("evaluate needs --prepared, the dataset's folder; only --ids does not")
     from cmkd.scoring.evaluate import evaluate
 
-    evaluate(chosen.run, chosen.prepared, _execution(chosen.execution))
+    evaluate(chosen.run[0], chosen.prepared, _execution(chosen.execution))
+
+
+@verb(
+    "turn a sibling code's checkpoint (ast, ssast, psla, uavm) into weights to start from",
+    "cmkd convert audioset_10_10_0.4593.pth --model ast_base --out ast_audioset.safetensors",
+)
+def convert(sub: argparse.ArgumentParser) -> None:
+    """Add `cmkd convert`."""
+    sub.add_argument("source", type=Path, help="the .pth or .safetensors file")
+    sub.add_argument("--model", required=True, help="the entry of models.yaml of the same shape")
+    sub.add_argument("--out", type=Path, required=True, help=".safetensors file to write")
+    sub.add_argument("--classes", type=_count, help="of the new model (default: as in the file)")
+    sub.set_defaults(action=_convert)
+
+
+def _convert(chosen: Arguments) -> None:
+    from cmkd.models.convert import convert, report
+
+    found = convert(chosen.source, chosen.model, chosen.out, chosen.classes)
+    print(report(found, chosen.out))
 
 
 @verb("print the leaderboard of the runs that are there", "cmkd leaderboard config/demo.yaml")
@@ -263,6 +338,26 @@ def _leaderboard(chosen: Arguments) -> None:
     print(leaderboard.render_terminal(leaderboard.leaderboard(suite)))
 
 
+@verb(
+    "judge the paper's claims by the runs that are there; write claims.md and claims.csv",
+    "cmkd claims config/esc10.yaml",
+)
+def claims(sub: argparse.ArgumentParser) -> None:
+    """Add `cmkd claims`."""
+    _suite_options(sub)
+    sub.set_defaults(action=_claims)
+
+
+def _claims(chosen: Arguments) -> None:
+    from cmkd.reports import claims, claims_text
+
+    suite = _suite(chosen)
+    rows = claims.judge(suite)
+    print(claims_text.terminal(rows))
+    for path in claims.write(suite, rows):
+        print(path)
+
+
 @verb("write the leaderboard and the figures", "cmkd tables config/demo.yaml")
 def tables(sub: argparse.ArgumentParser) -> None:
     """Add `cmkd tables`."""
@@ -274,6 +369,25 @@ def _tables(chosen: Arguments) -> None:
     from cmkd.reports import tables
 
     for path in tables(_suite(chosen)):
+        print(path)
+
+
+@verb(
+    "ask finished runs what they learned: shifts, noise, layers, errors, calibration",
+    "cmkd probe config/demo.yaml --run small_cnn --run small_ast@small_cnn",
+)
+def probe(sub: argparse.ArgumentParser) -> None:
+    """Add `cmkd probe`."""
+    _suite_options(sub)
+    sub.add_argument("--run", action="append", default=[], help="only this run (may be repeated)")
+    sub.add_argument("--clips", type=_count, default=200, help="test clips of each run")
+    sub.set_defaults(action=_probe)
+
+
+def _probe(chosen: Arguments) -> None:
+    from cmkd.operations import probes
+
+    for path in probes.run(_suite(chosen), chosen.run, chosen.clips):
         print(path)
 
 

@@ -83,6 +83,18 @@ def test_plan_lists_every_run_of_the_demo(capsys: pytest.CaptureFixture[str]) ->
     assert "small_cnn@small_ast\tfold-1\tseed-0\ttransformer_to_cnn" in out
 
 
+def test_the_script_of_a_plan_fetches_where_it_is_told_to(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    suite = str(ROOT / "config" / "esc10.yaml")
+    assert cli.main(["plan", suite, "--commands", "--download"]) == 0
+    script = capsys.readouterr().out
+    assert "--data-root results/downloads/esc50 --catalog" in script
+    assert script.count("--download-only") == 1
+    assert cli.main(["plan", suite, "--commands"]) == 0
+    assert "--download-only" not in capsys.readouterr().out
+
+
 def test_a_pipe_closed_early_is_no_error() -> None:
     command = f'"{sys.executable}" -m cmkd.cli plan config/config.yaml | head -n 1'
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)

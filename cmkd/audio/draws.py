@@ -24,6 +24,7 @@ SAMPLINGS = ("uniform", "balanced")
 STREAMS = ("order", "mix.if", "mix.who", "mix.lam", "fmask", "tmask", "noise", "roll")
 TEACHER = "teacher."
 BANK_OFFSETS = 1 << 22  # a clip's noise starts at one of so many places of the bank
+CELLS = 1 << 23  # of labels as float64 that are in memory at a time (64 MB)
 
 
 class Subset(NamedTuple):
@@ -102,13 +103,18 @@ def noise_bank(seed: int, fold: int, depth: int, cells: int) -> Floats:
     return stream(seed, fold, depth, "noise.bank").random(BANK_OFFSETS + cells, np.float32)
 
 
-def balanced_weights(labels: NDArray[Any]) -> NDArray[np.float64]:
+def balanced_weights(labels: Any, rows: Indices | None = None) -> NDArray[np.float64]:
     """Return sampling weights [n] of clips with labels [n, classes] (0 or 1), as PSLA has them.
 
-    A clip weighs the sum over its labels of 1000 / (clips of that class + 0.01).
+    A clip weighs the sum over its labels of 1000 / (clips of that class + 0.01). `rows` are the
+    clips meant, all without; `labels[rows]` is made in pieces.
     """
-    present = np.asarray(labels, dtype=np.float64)
-    return present @ (1000.0 / (present.sum(axis=0) + 0.01))
+    rows = np.arange(len(labels)) if rows is None else rows
+    size = max(CELLS // labels.shape[1], 1)
+    pieces = [rows[start : start + size] for start in range(0, max(len(rows), 1), size)]
+    counts = sum(np.asarray(labels[piece], dtype=np.float64).sum(axis=0) for piece in pieces)
+    of_class = 1000.0 / (counts + 0.01)
+    return np.concatenate([np.asarray(labels[p], dtype=np.float64) @ of_class for p in pieces])
 
 
 def _order(subset: Subset, generator: np.random.Generator, sampling: str) -> Indices:

@@ -34,7 +34,7 @@ TEACHINGS = ("consistent", "independent", "clean")
 class Clips(Protocol):
     """What is needed of `cmkd.data.clips.Clips`: labels [n, classes] and int16 waves."""
 
-    labels: NDArray[Any]
+    labels: Any  # an array, or what gives one for an array of clips
 
     def wave(self, index: int) -> NDArray[np.int16]:
         """Return the 16 kHz samples of a clip."""
@@ -177,15 +177,19 @@ class Views:
         self.probability = float(input.get("mixup") or 0.0)
         room = cache_bytes if self.probability < 1.0 else 0
         self.banks = Banks(clips, indices, input, room, device)
-        labels = clips.labels[self.banks.indices]
-        self.labels = torch.from_numpy(np.asarray(labels, dtype=np.float32))
         balanced = input.get("sampling", "uniform") == "balanced"
-        self.subset = Subset(len(self.banks), balanced_weights(labels) if balanced else None)
+        weights = balanced_weights(clips.labels, self.banks.indices) if balanced else None
+        self.subset = Subset(len(self.banks), weights)
         self.noise = self._noise_bank()
 
     def epoch(self, epoch: int) -> "Epoch":
         """Return an epoch, counted from 0; any epoch at any time, in any order."""
         return Epoch(self, draws(self.subset, *self.place, epoch, self.input))
+
+    def targets(self, numbers: Indices) -> Tensor:
+        """Return labels float32 [n, classes] of training clips, given as numbers within indices."""
+        labels = self.banks.clips.labels[self.banks.indices[numbers]]
+        return torch.from_numpy(np.asarray(labels, dtype=np.float32))
 
     def _noise_bank(self) -> Tensor | None:
         """Return the noise bank on the device, None without noise."""
@@ -217,7 +221,7 @@ class Epoch:
         banks = _banks(views.banks, first, second, mixes, share)
         student = self._look(banks, drawn.student, at)
         teacher = self._teacher(banks, student, at)
-        targets = augment.mix(views.labels[first], views.labels[second], share)
+        targets = augment.mix(views.targets(first), views.targets(second), share)
         targets = targets.to(banks.device)
         return Batch(student, teacher, targets, views.banks.indices[first])
 

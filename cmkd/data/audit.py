@@ -1,10 +1,12 @@
 """What is wrong or odd in a dataset, one sentence each: all found first, then said together."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cmkd import files
 from cmkd.data.catalog import Row, splits
@@ -27,11 +29,15 @@ class Finding:
 
 @dataclass
 class Audit:
-    """Findings stop the preparation; declared oddities and notes are printed and kept."""
+    """Findings stop the preparation; declared oddities and notes are printed and kept.
+
+    `left_out` counts clips by split where they may be missing (see `cmkd.data.losses`).
+    """
 
     findings: list[Finding] = field(default_factory=list)
     declared: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
+    left_out: dict[str, Any] = field(default_factory=dict)
 
     def stop(self, kind: str, sentence: str, clips: Iterable[str] = ()) -> None:
         """Add a finding."""
@@ -66,7 +72,7 @@ def check_present(
     few = first_few(row.path for row in missing)
     sentence = f"{len(missing)} of {len(rows)} clips are missing under {data_root}: {few}"
     clips = [row.clip for row in missing]
-    if entry.get("on_missing", "stop") == "stop":
+    if stops_at_losses(entry):
         obtain = str(entry.get("obtain") or "put them there").rstrip(".")
         audit.stop("missing", f"{sentence}; {obtain}.", clips)
     else:
@@ -77,30 +83,55 @@ def check_present(
     return [row for row in rows if row.clip not in gone]
 
 
-def check_audio(rows: Sequence[Row], decoded: Mapping[str, Decoded], audit: Audit) -> None:
-    """Check what decoding told: unusable clips, the same audio in two folds, things to say."""
+def stops_at_losses(entry: Mapping[str, Any]) -> bool:
+    """Tell whether a clip that is missing or damaged stops the preparation of a dataset."""
+    return str(entry.get("on_missing", "stop")) == "stop"
+
+
+def check_audio(
+    rows: Sequence[Row], decoded: Mapping[str, Decoded], audit: Audit, eroded: bool = False
+) -> None:
+    """Check what decoding told: unusable clips, the same audio in two folds, things to say.
+
+    `eroded` says that clips may be lost: the user can mend neither those nor the published splits.
+    """
     for row in rows:
         if decoded[row.clip].problem:
             sentence = f"clip {row.clip} ({row.path}) {decoded[row.clip].problem}."
-            audit.stop("undecodable", sentence, [row.clip])
-    _check_same_audio(rows, decoded, audit)
+            (audit.note if eroded else audit.stop)("undecodable", sentence, [row.clip])
+    _check_same_audio(rows, decoded, audit, eroded)
     for row in rows:
         for text in decoded[row.clip].notes:
             audit.note("file", f"clip {row.clip} ({row.path}) {text}.", [row.clip])
-    _note_levels([decoded[row.clip] for row in rows], audit)
+    _note_levels(rows, decoded, audit)
 
 
-def write(path: Path, entry: Mapping[str, Any], decoded: Sequence[Decoded], audit: Audit) -> None:
+def totals(decoded: Iterable[Decoded]) -> dict[str, Any]:
+    """Return number, seconds, sample rates and channels of the clips that can be used."""
+    clips, seconds = 0, 0.0
+    rates: Counter[int] = Counter()
+    channels: Counter[int] = Counter()
+    for clip in decoded:
+        if not clip.problem:
+            clips, seconds = clips + 1, seconds + clip.seconds
+            rates[clip.sample_rate] += 1
+            channels[clip.channels] += 1
+    return {
+        "clips": clips,
+        "seconds": round(seconds, 6),
+        "sample_rates": {str(rate): rates[rate] for rate in sorted(rates)},
+        "channels": {str(count): channels[count] for count in sorted(channels)},
+    }
+
+
+def write(path: Path, entry: Mapping[str, Any], decoded: Iterable[Decoded], audit: Audit) -> None:
     """Write audit.json: what was counted, found, declared and noted."""
-    usable = [clip for clip in decoded if not clip.problem]
     content = {
         "format": 1,
         "dataset": entry["name"],
         "status": "stopped" if audit.findings else "passed",
-        "clips": len(usable),
-        "seconds": round(sum(clip.seconds for clip in usable), 6),
-        "sample_rates": _counts(clip.sample_rate for clip in usable),
-        "channels": _counts(clip.channels for clip in usable),
+        **totals(decoded),
+        **({"left_out": audit.left_out} if audit.left_out else {}),
         "findings": [asdict(finding) for finding in audit.findings],
         "declared": [asdict(finding) for finding in audit.declared],
         "notes": [asdict(finding) for finding in audit.notes],
@@ -150,16 +181,19 @@ def _check_ids(rows: Sequence[Row], audit: Audit) -> None:
     """Each clip has one row, and there is at least one."""
     if not rows:
         audit.stop("no clips", "the dataset's table lists no clips: put the published table there.")
-    for clip, same in _groups(rows, lambda row: row.clip).items():
-        if len(same) > 1:
-            audit.stop("clip twice", f"clip {clip} has {len(same)} rows: keep one.", [clip])
+    if len({row.clip for row in rows}) == len(rows):
+        return
+    for clip, count in Counter(row.clip for row in rows).items():
+        if count > 1:
+            audit.stop("clip twice", f"clip {clip} has {count} rows: keep one.", [clip])
 
 
 def _check_classes(entry: Mapping[str, Any], rows: Sequence[Row], audit: Audit) -> None:
     """The labels are the declared classes, all of them, one a clip in a single-label dataset."""
     classes = [str(name) for name in entry["classes"]]
     used = {label for row in rows for label in row.labels}
-    if len(used) != len(classes):
+    # Where clips may be lost the list of classes is fixed, and `losses` names those without clips.
+    if len(used) != len(classes) and stops_at_losses(entry):
         audit.stop(
             "classes",
             f"the clips have {len(used)} classes where datasets.yaml declares {len(classes)}: "
@@ -207,10 +241,8 @@ def _check_sources(entry: Mapping[str, Any], rows: Sequence[Row], audit: Audit) 
     oddity = entry.get("sources_in_two_folds") or {}
     allowed = {str(source) for source in oddity.get("allowed", ())}
     seen = set()
-    for source, members in _groups(rows, lambda row: row.source).items():
+    for source, members in _groups(_of_spread_sources(rows), lambda row: row.source).items():
         folds = {row.split for row in members}
-        if not source or len(folds) < 2:
-            continue
         clips = [row.clip for row in members]
         text = f"source {source} lies in folds {' and '.join(sorted(folds))}: {first_few(clips)}"
         if source in allowed:
@@ -227,31 +259,59 @@ def _check_sources(entry: Mapping[str, Any], rows: Sequence[Row], audit: Audit) 
         audit.note("source", f"{text} here.")
 
 
-def _check_same_audio(rows: Sequence[Row], decoded: Mapping[str, Decoded], audit: Audit) -> None:
+def _of_spread_sources(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows whose source lies in more than one fold."""
+    fold: dict[str, str] = {}
+    spread = {
+        row.source
+        for row in rows
+        if row.source and fold.setdefault(row.source, row.split) != row.split
+    }
+    return [row for row in rows if row.source in spread]
+
+
+def _check_same_audio(
+    rows: Sequence[Row], decoded: Mapping[str, Decoded], audit: Audit, eroded: bool
+) -> None:
     """No two clips of different folds have the same samples; within a fold it is a note."""
-    usable = [row for row in rows if decoded[row.clip].sha256]
+    usable = _of_common_audio(rows, decoded)
     for members in _groups(usable, lambda row: decoded[row.clip].sha256).values():
         if len(members) < 2:
             continue
         clips = [row.clip for row in members]
         folds = sorted({row.split for row in members})
         text = f"clips {first_few(clips)} are the same audio"
-        if len(folds) > 1:
+        if len(folds) > 1 and eroded:
+            text = f"{text} in splits {' and '.join(folds)}; kept as published."
+            audit.note("same audio", text, clips)
+        elif len(folds) > 1:
             remedy = "keep them in one fold"
             audit.stop("same audio", f"{text} in folds {' and '.join(folds)}: {remedy}.", clips)
         else:
             audit.note("same audio", f"{text} within fold {folds[0]}.", clips)
 
 
-def _note_levels(decoded: Sequence[Decoded], audit: Audit) -> None:
+def _of_common_audio(rows: Sequence[Row], decoded: Mapping[str, Decoded]) -> list[Row]:
+    """Return the rows whose samples may be those of another one: their hashes begin alike."""
+    begins = np.fromiter(
+        (int(decoded[row.clip].sha256[:16] or "0", 16) for row in rows), np.uint64, len(rows)
+    )
+    values, counts = np.unique(begins, return_counts=True)
+    common = np.flatnonzero(np.isin(begins, values[counts > 1]))
+    return [rows[number] for number in common if decoded[rows[number].clip].sha256]
+
+
+def _note_levels(rows: Sequence[Row], decoded: Mapping[str, Decoded], audit: Audit) -> None:
     """Say which clips were scaled to fit full scale, and how many resampling drove beyond it."""
-    for clip in decoded:
+    clipped, total = [], 0
+    for clip in (decoded[row.clip] for row in rows):
         if clip.scale > 1:
             text = f"clip {clip.clip} reaches {clip.scale:.4g} where full scale is 1"
             audit.note("level", f"{text}: all its samples were divided by that.", [clip.clip])
-    clipped = [clip.clip for clip in decoded if clip.clipped]
+        if clip.clipped:
+            clipped.append(clip.clip)
+            total += clip.clipped
     if clipped:
-        total = sum(clip.clipped for clip in decoded)
         text = f"resampling drove {total} samples of {len(clipped)} clips beyond full scale"
         audit.note("clipped", f"{text}; they were clipped ({first_few(clipped)}).", clipped)
 
@@ -262,11 +322,3 @@ def _groups(rows: Sequence[Row], key: Any) -> dict[str, list[Row]]:
     for row in rows:
         groups[key(row)].append(row)
     return groups
-
-
-def _counts(values: Iterable[int]) -> dict[str, int]:
-    """Return how often each value occurs, smallest first."""
-    counts: dict[int, int] = defaultdict(int)
-    for value in values:
-        counts[value] += 1
-    return {str(value): counts[value] for value in sorted(counts)}

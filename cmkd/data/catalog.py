@@ -2,14 +2,15 @@
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from cmkd.errors import ConfigError, nearest
-from cmkd.plan.catalog import parse_yaml
+from cmkd.plan import downloads
+from cmkd.plan.catalog import Catalog, find, parse_yaml
 
 SAMPLE_RATE = 16_000
 WANTED = (
@@ -18,7 +19,7 @@ WANTED = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One clip as its dataset's own table tells it; `path` is relative to `data_root`."""
 
@@ -27,6 +28,15 @@ class Row:
     split: str
     labels: tuple[str, ...]
     source: str
+
+
+class Rows(list[Row]):
+    """The rows of a reader that has something to say of them: `notes` are (kind, sentence)."""
+
+    def __init__(self, rows: Iterable[Row] = (), notes: Iterable[tuple[str, str]] = ()) -> None:
+        """Take the rows and the sentences."""
+        super().__init__(rows)
+        self.notes = tuple(notes)
 
 
 def entry(recipe_text: str) -> dict[str, Any]:
@@ -74,7 +84,18 @@ def _modules() -> list[str]:
 def needs_recordings(values: Mapping[str, Any], found: str) -> str:
     """Return the sentence for absent recordings: what is wrong, what to put where, whence."""
     obtain = str(values.get("obtain") or "see the dataset's own page for where to get it")
-    return (
+    sentence = (
         f"dataset {values['name']}: {found}; name the folder by --config data_root=PATH "
-        f"(a verb of cmkd: --data-root PATH); {obtain.rstrip('.')}."
+        f"(a verb of cmkd: --data-root PATH); {obtain.rstrip('.')}"
     )
+    if _can_be_fetched(str(values["name"])):
+        sentence += ", or add --config download=true (a verb of cmkd: --download) to fetch it"
+    return f"{sentence}."
+
+
+def _can_be_fetched(dataset: str) -> bool:
+    """Tell whether the catalogue at hand knows where to fetch a dataset from."""
+    try:
+        return downloads.owner(Catalog(find(Path.cwd())), dataset) is not None
+    except ConfigError:
+        return False

@@ -52,14 +52,15 @@ class Info:
         return self.frames / self.sample_rate
 
 
-def decode(path: Path) -> tuple[NDArray[np.float32], Info]:
+def decode(path: Path, longest: float | None = None) -> tuple[NDArray[np.float32], Info]:
     """Return a recording as mono float32 [samples] at 16 kHz and what it is.
 
     Channels are averaged. Values above full scale stay (see `quantise`). DataError, a sentence's
-    end without the file's name, if it cannot be decoded, is empty or holds NaN or infinity.
+    end without the file's name, if it cannot be decoded, is empty, holds NaN or infinity, or lasts
+    more than `longest` seconds.
     """
     path = Path(path)
-    audio, rate, container = _read(path)
+    audio, rate, container = _read(path, longest)
     if not len(audio):
         raise DataError("holds no samples (zero length)")
     if not RATES[0] <= rate <= RATES[1]:
@@ -80,23 +81,28 @@ def quantise(wave: NDArray[np.float32], scale: float = 1.0) -> tuple[NDArray[np.
     return rounded.clip(-FULL_SCALE, FULL_SCALE - 1).astype("<i2"), clipped
 
 
-def _read(path: Path) -> tuple[NDArray[np.float32], int, str]:
+def _read(path: Path, longest: float | None) -> tuple[NDArray[np.float32], int, str]:
     """Return a file's samples [frames, channels], rate and container; DataError if unreadable."""
     if not path.is_file():
         raise DataError("is not a file")
     try:
         with soundfile.SoundFile(path) as file:
-            return _all_frames(file), file.samplerate, file.format
+            return _all_frames(file, longest), file.samplerate, file.format
     except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
         raise DataError(f"cannot be decoded: {_reason(path, error)}") from error
 
 
-def _all_frames(file: soundfile.SoundFile) -> NDArray[np.float32]:
+def _all_frames(file: soundfile.SoundFile, longest: float | None) -> NDArray[np.float32]:
     """Read until no more comes: a header's own count of frames is not to be trusted."""
     step = max(BLOCK_SAMPLES // file.channels, 1)
-    blocks = []
+    blocks: list[NDArray[np.float32]] = []
     while len(block := file.read(step, dtype="float32", always_2d=True)):
         blocks.append(block)
+        if longest is not None and sum(map(len, blocks)) > longest * file.samplerate:
+            raise DataError(
+                f"lasts more than {longest:g} s, the most that a clip of this dataset may have; "
+                "cut out the segment that its list names"
+            )
     return np.concatenate(blocks) if blocks else np.empty((0, file.channels), np.float32)
 
 

@@ -1,10 +1,13 @@
 """manifest.csv (a row a clip) and clips.csv (where its samples lie): written, read, checked."""
 
 import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cmkd import files
 from cmkd.data.catalog import Row
@@ -22,9 +25,10 @@ COLUMNS = (
     "sha256",
 )
 INDEX_COLUMNS = ("clip", "offset", "samples")
+PIECE = 4096  # lines that are held as text at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """What decoding told of one clip.
 
@@ -46,45 +50,64 @@ class Decoded:
     problem: str = ""
 
 
-def manifest_text(rows: Sequence[Row], decoded: Mapping[str, Decoded]) -> str:
-    """Return manifest.csv; seconds are written to the microsecond."""
-    lines = []
+def write_manifest(path: Path, rows: Sequence[Row], decoded: Mapping[str, Decoded]) -> None:
+    """Write manifest.csv; seconds are written to the microsecond."""
+    _write_table(path, COLUMNS, (_line(row, decoded[row.clip]) for row in rows))
+
+
+def _line(row: Row, clip: Decoded) -> tuple[object, ...]:
+    """Return a clip's line of manifest.csv."""
+    facts = (f"{clip.seconds:.6f}", clip.sample_rate, clip.channels, clip.sha256)
+    return (row.clip, row.path, row.split, ";".join(row.labels), row.source, *facts)
+
+
+def write_index(path: Path, rows: Sequence[Row], decoded: Mapping[str, Decoded]) -> None:
+    """Write clips.csv: the first sample of each clip in clips.bin and how many it has."""
+    _write_table(path, INDEX_COLUMNS, _index(rows, decoded))
+
+
+def _index(rows: Sequence[Row], decoded: Mapping[str, Decoded]) -> Iterator[tuple[object, ...]]:
+    """Yield each clip's line of clips.csv."""
+    offset = 0
     for row in rows:
-        clip = decoded[row.clip]
-        labels = ";".join(row.labels)
-        facts = (f"{clip.seconds:.6f}", clip.sample_rate, clip.channels, clip.sha256)
-        lines.append((row.clip, row.path, row.split, labels, row.source, *facts))
-    return _csv_text(COLUMNS, lines)
+        samples = decoded[row.clip].samples
+        yield row.clip, offset, samples
+        offset += samples
 
 
-def index_text(rows: Sequence[Row], decoded: Mapping[str, Decoded]) -> str:
-    """Return clips.csv: the first sample of each clip in clips.bin and how many it has."""
-    lines, offset = [], 0
-    for row in rows:
-        lines.append((row.clip, offset, decoded[row.clip].samples))
-        offset += decoded[row.clip].samples
-    return _csv_text(INDEX_COLUMNS, lines)
+def _write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+    """Write CSV with Unix line ends, line by line."""
+    with (
+        files.replacing(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as out,
+    ):
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(lines)
 
 
-def _csv_text(columns: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    """Return CSV text with Unix line ends."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(lines)
-    return out.getvalue()
+def read_table(path: Path, columns: Sequence[str]) -> Iterator[list[list[str]]]:
+    """Yield the lines of a prepared table, some at a time.
 
-
-def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read a prepared table; DataError if it is missing, changed since, or has other columns."""
+    DataError if the table is missing, was changed since, or has other columns.
+    """
     if not path.is_file():
         raise DataError(f"{path} is missing: run 'cmkd prepare' for this dataset.")
     check_sidecar(path)
     with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != tuple(columns):
-            raise DataError(f"{path} has other columns than expected: run 'cmkd prepare --again'.")
-        return list(reader)
+        reader = csv.reader(file)
+        damaged = f"{path} has other columns than expected: run 'cmkd prepare --again'."
+        if tuple(next(reader, ())) != tuple(columns):
+            raise DataError(damaged)
+        while lines := list(islice(reader, PIECE)):
+            if any(len(line) != len(columns) for line in lines):
+                raise DataError(damaged)
+            yield lines
+
+
+def text_array(pieces: Iterable[NDArray[np.str_]]) -> NDArray[np.str_]:
+    """Return pieces of a column as one array; the longest text sets its width."""
+    return np.concatenate([np.empty(0, dtype=np.str_), *pieces])
 
 
 def check_sidecar(path: Path) -> str:

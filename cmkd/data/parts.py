@@ -108,18 +108,18 @@ def make(part: Part) -> list[Decoded]:
     known = _read_record(part, key)
     if known is not None:
         return known
-    decoded, waves = [], []
+    decoded, digest = [], hashlib.sha256()
     module = catalog.reader(part.entry["reader"])
     read = _synthesised if hasattr(module, "samples") else _recorded
-    for row in part.rows:
-        facts, wave = read(part, row)
-        decoded.append(facts)
-        waves.append(wave)
-    content = np.concatenate(waves).astype("<i2").tobytes()
-    files.write_bytes(part.samples, content)
+    with files.replacing(part.samples) as temporary, open(temporary, "wb") as out:
+        for row in part.rows:  # one clip in memory at a time: 512 of 30 s would be half a gigabyte
+            facts, wave = read(part, row)
+            decoded.append(facts)
+            content = wave.astype("<i2").tobytes()
+            digest.update(content)
+            out.write(content)
     clips = [dataclasses.asdict(facts) for facts in decoded]
-    digest = hashlib.sha256(content).hexdigest()
-    files.write_json(part.record, {"key": key, "sha256": digest, "clips": clips})
+    files.write_json(part.record, {"key": key, "sha256": digest.hexdigest(), "clips": clips})
     return decoded
 
 
@@ -164,8 +164,9 @@ def _recorded(part: Part, row: Row) -> tuple[Decoded, NDArray[np.int16]]:
     # Decoding needs soundfile, which a machine that only trains or makes toy sounds may lack.
     from cmkd.data import decode
 
+    longest = getattr(catalog.reader(part.entry["reader"]), "LONGEST_SECONDS", None)
     try:
-        floats, info = decode.decode(Path(part.data_root or ".") / row.path)
+        floats, info = decode.decode(Path(part.data_root or ".") / row.path, longest)
     except DataError as error:
         return Decoded(row.clip, problem=str(error)), np.empty(0, dtype=np.int16)
     scale = max(info.peak, 1.0)

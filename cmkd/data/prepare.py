@@ -7,9 +7,10 @@ from typing import Any
 
 from cmkd import files
 from cmkd.data import audit as audits
-from cmkd.data import catalog, manifest, parts
+from cmkd.data import catalog, losses, manifest, parts
 from cmkd.data.catalog import Row
 from cmkd.data.clips import Clips
+from cmkd.data.facts import Facts
 from cmkd.data.manifest import Decoded
 from cmkd.errors import DataError
 from cmkd.progress import progress
@@ -57,22 +58,34 @@ def _is_finished(out: Path, recipe_text: str) -> bool:
 
 def _make(
     entry: dict[str, Any], out: Path, data_root: Path | None, workers: int
-) -> tuple[list[Row], list[parts.Part], dict[str, Decoded]]:
+) -> tuple[list[Row], list[parts.Part], Facts]:
     """Read the table, make all parts, audit them and say what was found; stop if it must."""
     data_root = Path(data_root) if data_root is not None else None
+    audit = audits.Audit()
+    listed = _listed(entry, data_root, audit)
+    rows = audits.check_present(entry, listed, data_root, audit)
+    work = parts.divide(entry, data_root, rows, out / BUILDING)
+    facts = Facts([row.clip for row in rows])
+    for clip in progress(parts.make_all(work, workers), len(rows), f"{entry['name']} clips"):
+        facts.add(clip)
+    eroded = not audits.stops_at_losses(entry)
+    audits.check_audio(rows, facts, audit, eroded)
+    if eroded:
+        rows = losses.leave_out(entry, listed, rows, facts, audit)
+    audits.write(out / "audit.json", entry, (facts[row.clip] for row in rows), audit)
+    _say(entry, rows, facts, audit)
+    audits.raise_findings(entry, audit, out / "audit.json")
+    return rows, work, facts
+
+
+def _listed(entry: dict[str, Any], data_root: Path | None, audit: audits.Audit) -> list[Row]:
+    """Return the rows of the dataset's own table, by clip, after checking them."""
     table = catalog.reader(entry["reader"]).rows(entry, data_root)
     rows = sorted(table, key=lambda row: row.clip)
-    audit = audits.Audit()
     audits.check_table(entry, rows, audit)
-    rows = audits.check_present(entry, rows, data_root, audit)
-    work = parts.divide(entry, data_root, rows, out / BUILDING)
-    made = progress(parts.make_all(work, workers), len(rows), f"{entry['name']} clips")
-    decoded = {facts.clip: facts for facts in made}
-    audits.check_audio(rows, decoded, audit)
-    audits.write(out / "audit.json", entry, [decoded[row.clip] for row in rows], audit)
-    _say(entry, rows, decoded, audit)
-    audits.raise_findings(entry, audit, out / "audit.json")
-    return rows, work, decoded
+    for kind, sentence in getattr(table, "notes", ()):
+        audit.note(kind, sentence)
+    return rows
 
 
 def _say(
@@ -82,15 +95,16 @@ def _say(
     audit: audits.Audit,
 ) -> None:
     """Print what was found: counts, then declared oddities, then notes."""
-    usable = [decoded[row.clip] for row in rows if not decoded[row.clip].problem]
-    rates = ", ".join(str(rate) for rate in sorted({clip.sample_rate for clip in usable}))
-    seconds = sum(clip.seconds for clip in usable)
+    usable = audits.totals(decoded[row.clip] for row in rows)
+    rates = ", ".join(usable["sample_rates"])
     folds = len({row.split for row in rows})
     kind = "folds" if entry.get("folds") else "splits"
     print(
-        f"{entry['name']}: {len(usable)} clips, {len(entry['classes'])} classes, "
-        f"{folds} {kind}, {seconds:.0f} s at {rates or '?'} Hz"
+        f"{entry['name']}: {usable['clips']} clips, {len(entry['classes'])} classes, "
+        f"{folds} {kind}, {usable['seconds']:.0f} s at {rates or '?'} Hz"
     )
+    if audit.left_out:
+        print(f"  {losses.line(audit.left_out)}")
     for sentence in audits.sentences(audit.declared):
         print(f"  declared oddity: {sentence}")
     for sentence in audits.sentences(audit.notes, audits.NOTES_OF_A_KIND):
@@ -112,8 +126,8 @@ def _write(
             with open(part.samples, "rb") as piece:
                 shutil.copyfileobj(piece, whole, 1 << 20)
     whole_path.replace(out / "clips.bin")
-    files.write_text(out / "clips.csv", manifest.index_text(rows, decoded))
-    files.write_text(out / "manifest.csv", manifest.manifest_text(rows, decoded))
+    manifest.write_index(out / "clips.csv", rows, decoded)
+    manifest.write_manifest(out / "manifest.csv", rows, decoded)
     for name in PREPARED:
         files.write_sidecar(out / name)
     files.write_text(out / "recipe.yaml", recipe_text)

@@ -186,7 +186,8 @@ def _end_epoch(task: Task, state: State) -> None:
     row = _row(task, state, number)
     row.update({f"val_{name}": score for name, score in scores.items()})
     task.schedule.end_epoch(value)
-    task.readouts.end_epoch(number, task.model, value)
+    with state.timed("checkpoint"):
+        task.readouts.end_epoch(number, task.model, value)
     state.rows.append(row)
     state.epoch, state.batch = number, 0
     state.sums = dict.fromkeys(SUMS, 0.0)

@@ -12,6 +12,7 @@ from cmkd.data.clips import Clips
 from cmkd.errors import ConfigError, DataError, InputError, RunError
 from cmkd.models import weights
 from cmkd.plan.recipes import digest, read_recipe
+from cmkd.scoring.epochs import BY_EPOCH
 
 FRONTEND = ("sample_rate", "mel_bins", "shift_ms", "frames")
 
@@ -179,6 +180,11 @@ def _hash(path: Path | None, whose: str) -> str | None:
     return files.sha256_file(Path(path))
 
 
+def _further(readout: str) -> str:
+    """Return the file that a further readout cannot be made without: its weights or its scores."""
+    return f"scores-{readout}.npz" if readout in BY_EPOCH else f"weights-{readout}.safetensors"
+
+
 def already_done(run: Path, inputs: Inputs, names: tuple[str, ...]) -> bool:
     """Say whether the folder holds these very inputs' finished and scored training."""
     with contextlib.suppress(OSError, json.JSONDecodeError, KeyError, InputError):
@@ -188,7 +194,7 @@ def already_done(run: Path, inputs: Inputs, names: tuple[str, ...]) -> bool:
             and files.read_json(run / "inputs.json") == inputs.record
             and numbers["recipe"] == inputs.digest
             and numbers["weights"] == files.sha256_file(run / "weights.safetensors")
-            and all((run / f"weights-{name}.safetensors").exists() for name in names)
+            and all((run / _further(name)).exists() for name in names)
             and (run / "history.csv").exists()
             and (run / "cost.json").exists()
         )

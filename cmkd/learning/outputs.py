@@ -9,20 +9,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cmkd import files
 from cmkd.audio.draws import balanced_weights
 from cmkd.learning.fit import State, Task
 from cmkd.learning.inputs import Inputs
 from cmkd.learning.losses import smoothed
+from cmkd.learning.readouts import with_weights
 from cmkd.models import weights
 from cmkd.scoring import costs
 
 # A training whose hard loss never falls this far below that of guessing has learned nothing.
 CHANCE_SHARE = 0.99
+PIECE = 1 << 13  # clips whose labels are in memory as a table at a time
 # Numbers that belong to weights which are about to be replaced.
-OUTDATED = ("metrics.json", "cost-evaluate.json", "recipe.yaml", "inputs.json", "scores*.npz")
+OUTDATED = (
+    *("metrics.json", "metrics-*.json", "cost-evaluate.json"),
+    *("recipe.yaml", "inputs.json", "scores*.npz"),
+)
 
 
 def remove_outdated(run: Path) -> None:
@@ -33,9 +40,9 @@ def remove_outdated(run: Path) -> None:
 
 
 def write(run: Path, task: Task, inputs: Inputs, history: Sequence[Mapping[str, Any]]) -> None:
-    """Write weights of every readout, history.csv and inputs.json."""
+    """Write the weights of every readout that has any, history.csv and inputs.json."""
     last = {key: value.clone() for key, value in task.model.state_dict().items()}
-    headline, *further = task.readouts.names
+    headline, *further = with_weights(task.readouts.names)
     for name in (*further, headline):
         path = run / f"weights{'' if name == headline else '-' + name}.safetensors"
         task.model.load_state_dict(last)
@@ -109,10 +116,10 @@ def flops(task: Task, frames: int, mel_bins: int) -> int:
 def chance_warnings(task: Task, inputs: Inputs, history: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a warning where the hard loss never left that of guessing each class's frequency."""
     indices = inputs.clips.subset(inputs.fold, "train")
-    labels = inputs.clips.labels[indices]
+    labels = inputs.clips.labels
     balanced = inputs.recipe["input"].get("sampling") == "balanced"
-    shares = torch.from_numpy(balanced_weights(labels)) if balanced else None
-    chance = chance_loss(torch.from_numpy(labels).float(), task.options, shares)
+    shares = balanced_weights(labels, indices) if balanced else np.ones(len(indices))
+    chance = chance_loss(_frequencies(labels, indices, shares), task.options)
     best = min(row["loss_hard"] for row in history)
     if best < CHANCE_SHARE * chance:
         return []
@@ -121,6 +128,16 @@ def chance_warnings(task: Task, inputs: Inputs, history: Sequence[Mapping[str, A
         f"{chance:.4f}; likely causes: a learning rate far too high or low, too few epochs, "
         "labels that do not belong to their clips"
     ]
+
+
+def _frequencies(
+    labels: Any, indices: NDArray[np.int64], shares: NDArray[np.float64]
+) -> torch.Tensor:
+    """Return how often each class is drawn, [1, classes]: smoothing a mean is the mean smoothed."""
+    starts = range(0, len(indices), PIECE)
+    pieces = [slice(start, start + PIECE) for start in starts]
+    sums = sum(shares[piece] @ np.asarray(labels[indices[piece]], float) for piece in pieces)
+    return torch.from_numpy(np.asarray(sums / shares.sum()))[None]
 
 
 def chance_loss(

@@ -2,40 +2,68 @@
 
 last: the weights after the last epoch; averaged: the mean of the weights at the ends of an
 inclusive range of epochs; best: the epoch with the best validation score, first one on ties.
+
+checkpoints and peek are made of the test scores of epochs, which training never sees: it only keeps
+the weights by epoch for `evaluate` (cmkd/scoring/by_epoch.py). They have no weights of their own,
+so they can be no headline readout, and with that neither a teacher nor initial weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cmkd.errors import ConfigError, nearest
+from cmkd.scoring.epochs import BY_EPOCH
 
-KNOWN = ("last", "averaged", "best")
+WITH_WEIGHTS = ("last", "averaged", "best")
+KNOWN = (*WITH_WEIGHTS, *BY_EPOCH)
+Keep = Callable[[int, nn.Module], None]
 
 
 def wanted(training: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the headline readout and then the further ones, each once; ConfigError if unknown."""
-    names = dict.fromkeys([training["readout"], *training.get("readouts", [])])
+    """Return the headline readout and then the further ones, each once.
+
+    Raises:
+        ConfigError: one is not known, or the headline one has no weights.
+    """
+    headline = training["readout"]
+    names = dict.fromkeys([headline, *training.get("readouts", [])])
     for name in names:
         if name not in KNOWN:
             raise ConfigError(f"training.readout '{name}' is not known{nearest(name, KNOWN)}")
+    if headline in BY_EPOCH:
+        raise ConfigError(
+            f"training.readout '{headline}' has no weights, so it cannot be the headline one; "
+            f"list it under training.readouts, with last, averaged or best as readout"
+        )
     return tuple(names)
+
+
+def with_weights(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of some readouts that are files of weights in the run folder."""
+    return tuple(name for name in names if name in WITH_WEIGHTS)
 
 
 class Readouts:
     """Collects weights at the ends of epochs; all it holds can go into a checkpoint."""
 
     def __init__(self, training: Mapping[str, Any], validated: bool) -> None:
-        """Check the recipe: `best` needs a validation split, `averaged` a range of epochs."""
+        """Check the recipe: `best` needs a validation split, averages a range of epochs.
+
+        `keep`, where it is set, is given every epoch's number and model, to keep its weights.
+        """
         self.names = wanted(training)
+        self.keep: Keep | None = None
         if "best" in self.names and not validated:
             raise ConfigError(
                 "training.readout 'best' needs a validation split and this fold has none; "
                 "choose 'last' or 'averaged'"
             )
-        self.range = _range(training) if "averaged" in self.names else range(0)
+        averaged = {"averaged", "checkpoints"}.intersection(self.names)
+        epochs = _range(training) if averaged else range(0)
+        self.range = epochs if "averaged" in self.names else range(0)
         self.count = 0
         self.sums: dict[str, Tensor] = {}
         self.best: dict[str, Tensor] = {}
@@ -44,6 +72,8 @@ class Readouts:
 
     def end_epoch(self, epoch: int, model: nn.Module, value: float | None) -> None:
         """Take the weights at the end of a 1-based epoch with its validation score."""
+        if self.keep is not None:
+            self.keep(epoch, model)
         if epoch in self.range:
             self._add(model.state_dict())
         better = self.best_value is None or (value is not None and value > self.best_value)

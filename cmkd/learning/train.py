@@ -23,6 +23,7 @@ from cmkd.learning.schedule import Schedule
 from cmkd.learning.signals import stopping
 from cmkd.plan.recipes import digest
 from cmkd.scoring import costs, failures, metrics
+from cmkd.scoring.epochs import EpochWeights
 from cmkd.scoring.predict import BATCH, choose_device, predict
 
 Stop = Callable[[], bool]
@@ -79,7 +80,9 @@ def _train(
         execution.get("checkpoint_steps"),
     )
     task.keeper = keeper
-    state = _resume(task, keeper)
+    kept = EpochWeights(run, found.identity, found.recipe["training"])
+    task.readouts.keep = kept.save
+    state = _resume(task, keeper, kept)
     starts = _attempts(run / "state", found, began)
     _announce(task, found, state)
     state.phases["start"] += time.time() - began
@@ -134,7 +137,7 @@ def build_model(found: Inputs) -> models.Normalised:
     rule = recipe["model"]["normalise"]
     numbers = rule if rule["statistics"] == "published" else found.statistics
     model = models.Normalised(core, numbers["mean"], rule["factor"] * numbers["std"])
-    models.weights.initialise(model, recipe["model"], found.initial)
+    models.weights.initialise(model, recipe["model"], found.initial, found.clips.classes)
     return model
 
 
@@ -205,10 +208,17 @@ def _refuse_plateau(found: Inputs) -> None:
         )
 
 
-def _resume(task: fit.Task, keeper: Checkpoints) -> fit.State:
-    """Return the state to go on from: the newest sound checkpoint's, or the beginning."""
-    kept = keeper.load()
-    return fit.restore(task, *kept) if kept else fit.State()
+def _resume(task: fit.Task, keeper: Checkpoints, kept: EpochWeights) -> fit.State:
+    """Return the state to go on from: the newest sound checkpoint's, or the beginning.
+
+    A checkpoint is of no use where the weights of an epoch before it are wanted and lost.
+    """
+    saved = keeper.load()
+    if kept.resume(saved[1]["epoch"] if saved else 0) and saved:
+        return fit.restore(task, *saved)
+    if saved:
+        print("weights of earlier epochs are lost, so the training begins anew", flush=True)
+    return fit.State()
 
 
 def _attempts(state: Path, found: Inputs, began: float) -> list[float]:

@@ -9,10 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmkd.errors import ConfigError
-from cmkd.models import options, timm_models, vit
+from cmkd.models import heads, options, timm_models, vit
 
+OPTIONS = ("trunk", "dim", "depth", "heads", "patch", "stride", "token", "stem", "drop_path",
+           "dropout")  # fmt: skip
 PLAIN = "plain"
-TOKENS = ("cls", "cls_dist")
+TOKENS = {"cls": 1, "cls_dist": 2, "two_heads": 2}
+"""How many tokens are read: CLS, or DIST too (the mean of both, or each by a head of its own)."""
 PLAIN_SIZES = {"dim": 192, "depth": 12, "heads": 3}
 
 
@@ -85,7 +88,7 @@ class AST(nn.Module):
         """Take a trunk, the checked options, the number of classes and the grid of patches."""
         super().__init__()
         self.grid, self.stem = grid, chosen.stem
-        self.last_token = TOKENS.index(chosen.token)
+        self.read_tokens, self.two_heads = TOKENS[chosen.token], chosen.token == "two_heads"
         self.timm_name = None if chosen.trunk == PLAIN else chosen.trunk
         (height, width), (down, along) = chosen.patch, chosen.stride
         self.patches = nn.Conv2d(1, trunk.dim, kernel_size=(height, width), stride=(down, along))
@@ -96,12 +99,13 @@ class AST(nn.Module):
         self.positions = vit.drawn(1, *grid, trunk.dim)
         self.dropout = nn.Dropout(chosen.dropout)
         self.before, self.blocks, self.norm = trunk.before, trunk.blocks, trunk.norm
-        self.head = nn.Sequential(nn.LayerNorm(trunk.dim), nn.Linear(trunk.dim, classes))
+        self.head = (TwoHeads if self.two_heads else _head)(trunk.dim, classes)
 
     def forward(self, view: Tensor) -> Tensor:
         """Turn normalised views [batch, frames, mel_bins] into logits [batch, classes].
 
-        Raises ConfigError where the views do not make the grid that the model was built for.
+        With two heads training gets the pair of their logits. Raises ConfigError where the views
+        do not make the grid that the model was built for.
         """
         patches = self.patches(view.transpose(1, 2).unsqueeze(1))
         if patches.shape[2:] != self.grid:
@@ -115,7 +119,8 @@ class AST(nn.Module):
             prefix = prefix + self.prefix_positions
         tokens = torch.cat([prefix.expand(len(grid), -1, -1), grid], dim=1)
         tokens = self.norm(self.blocks(self.before(self.dropout(tokens))))
-        return self.head(tokens[:, : self.last_token + 1].mean(dim=1))
+        read = tokens[:, : self.read_tokens]
+        return self.head(read if self.two_heads else read.mean(dim=1))
 
     def adopt_timm(self, source: Any) -> None:
         """Take the weights of a 3-channel timm model: blocks, patches, tokens, positions.
@@ -137,6 +142,30 @@ class AST(nn.Module):
         self.blocks.load_state_dict(source.blocks.state_dict())
         self.norm.load_state_dict(source.norm.state_dict())
         self.before.load_state_dict(source.norm_pre.state_dict())
+
+
+class TwoHeads(nn.Module):
+    """DeiT's attention distillation (Touvron et al. 2021): CLS for labels, DIST for the teacher.
+
+    Training gets both logits; later they are averaged, as in DeiT's `models.py`, for multi-label
+    clips too, so that what comes out are logits. ImageNet's heads are of other classes, so both
+    are drawn anew.
+    """
+
+    def __init__(self, dim: int, classes: int) -> None:
+        """Take the width of the tokens and the number of classes."""
+        super().__init__()
+        self.label, self.distilled = _head(dim, classes), _head(dim, classes)
+
+    def forward(self, tokens: Tensor) -> heads.Pair | Tensor:
+        """Turn CLS and DIST [batch, 2, dim] into two logits [batch, classes] or their mean."""
+        both = heads.Pair(self.label(tokens[:, 0]), self.distilled(tokens[:, 1]))
+        return both if self.training else (both.label + both.distilled) / 2
+
+
+def _head(dim: int, classes: int) -> nn.Sequential:
+    """Return layer norm and a linear layer."""
+    return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, classes))
 
 
 def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -183,7 +212,7 @@ def _plain(chosen: ASTOptions) -> Trunk:
     sizes = chosen.sizes
     return Trunk(
         dim=sizes["dim"],
-        prefix=TOKENS.index(chosen.token) + 1,
+        prefix=TOKENS[chosen.token],
         blocks=vit.blocks(**sizes, dropout=chosen.dropout, drop_path=chosen.drop_path),
         norm=nn.LayerNorm(sizes["dim"], eps=vit.NORM_EPS),
         before=nn.Identity(),
@@ -200,9 +229,9 @@ def _from_timm(chosen: ASTOptions) -> Trunk:
             f"model: trunk '{chosen.trunk}' is no ViT or DeiT with class token and learned "
             "positions, so AST cannot stand on it: take one such as deit_tiny_distilled_patch16_224"
         )
-    if chosen.token == "cls_dist" and not hasattr(source, "dist_token"):
+    if TOKENS[chosen.token] > 1 and not hasattr(source, "dist_token"):
         raise ConfigError(
-            f"model: token cls_dist needs a distilled trunk, and '{chosen.trunk}' is none: "
+            f"model: token {chosen.token} needs a distilled trunk, and '{chosen.trunk}' is none: "
             "set token: cls or take one such as deit_tiny_distilled_patch16_224"
         )
     return Trunk(

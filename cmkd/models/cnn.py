@@ -12,6 +12,8 @@ from cmkd.models import options, timm_models
 from cmkd.models.heads import HEADS, head
 from cmkd.models.measure import without_data
 
+OPTIONS = ("backbone", "head", "heads", "stem", "drop_path", "dropout")
+
 
 @dataclass(frozen=True)
 class CNNOptions:

@@ -1,11 +1,20 @@
 """From a CNN's feature map [batch, channels, frequency, time] to logits [batch, classes]."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 HEADS = ("mean", "attention")
 SMALLEST_ATTENTION = 1e-7
 """PSLA keeps each attention value this far from 0 and 1, so that no sum over time is zero."""
+
+
+class Pair(NamedTuple):
+    """What a model with a distillation head gives in training: logits [batch, classes] of each."""
+
+    label: Tensor
+    distilled: Tensor
 
 
 def head(kind: str, channels: int, classes: int, heads: int, dropout: float) -> nn.Module:

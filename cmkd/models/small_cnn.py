@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from cmkd.models import options
 from cmkd.models.heads import HEADS, head
 
+OPTIONS = ("widths", "head", "heads", "dropout")
+
 
 @dataclass(frozen=True)
 class SmallCNNOptions:

@@ -1,7 +1,7 @@
 """Weights on disk (safetensors, never pickle) and the weights that a training starts from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,13 @@ State = dict[str, Tensor]
 
 def save(path: Path, module: nn.Module, metadata: Mapping[str, str]) -> None:
     """Write all weights and buffers, whole or not at all; equal weights give equal bytes."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(module).items()}
-    files.write_bytes(path, _ordered(safetensors.torch.save(state, dict(metadata))))
+    save_state(path, _state(module), metadata)
+
+
+def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Do what `save` does with tensors by name."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    files.write_bytes(path, _ordered(safetensors.torch.save(plain, dict(metadata))))
 
 
 def _ordered(content: bytes) -> bytes:
@@ -72,15 +77,15 @@ def load(path: Path, module: nn.Module) -> dict[str, str]:
     Raises RunError, naming the first tensor, where names or shapes differ: nothing is loaded then.
     """
     state, metadata = read(path)
-    fault = _mismatch(state, _state(module))
+    fault = mismatch(state, _state(module))
     if fault:
         raise RunError(f"{path} does not fit this model: {fault}; {RETRAIN}")
     module.load_state_dict(state)
     return metadata
 
 
-def _mismatch(state: State, wanted: State) -> str | None:
-    """Return what differs first in names and shapes, or None."""
+def mismatch(state: State, wanted: State) -> str | None:
+    """Return what differs first between a file's and a model's names and shapes, or None."""
     for name in sorted(state.keys() | wanted.keys()):
         if name not in state:
             return f"it lacks '{name}'"
@@ -110,7 +115,7 @@ def load_run(
     with torch.random.fork_rng(devices=[]):
         core = build_part(recipe["model"], *_shape(path, metadata))
     module = Normalised(core, mean=0.0, scale=1.0)
-    fault = _mismatch(state, _state(module))
+    fault = mismatch(state, _state(module))
     if fault:
         raise RunError(f"{path} does not fit its recipe: {fault}; {RETRAIN}")
     module.load_state_dict(state)
@@ -139,15 +144,21 @@ def _shape(path: Path, metadata: Mapping[str, str]) -> tuple[int, int, int]:
         ) from error
 
 
-def initialise(module: nn.Module, part: Mapping[str, Any], initial: Path | None = None) -> None:
+def initialise(
+    module: nn.Module,
+    part: Mapping[str, Any],
+    initial: Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> None:
     """Give a new model the initial weights that its recipe's part `model` asks for.
 
     `weights: none` leaves it as it was drawn. `imagenet` fetches those of the timm model it
     stands on. A path, or `initial` for `run:DATASET/RUN`, names a file of the same make, or (a
     path) one of the form that timm's hub serves. The classifier of our own file is taken where
-    its shape fits, whatever its classes are called; AST's positions are cropped or resized to the
-    new grid. Normalisation stays the module's own. Raises ConfigError or InputError where there
-    are no such weights, RunError where a file is damaged.
+    its shape fits, unless the file names other classes than `classes`; else it stays as drawn.
+    AST's positions are cropped or resized to the new grid. Normalisation stays the module's own.
+    Raises ConfigError or InputError where there are no such weights, RunError where a file is
+    damaged.
     """
     origin = str(part.get("weights", "none"))
     core: Any = module.model if isinstance(module, Normalised) else module
@@ -159,10 +170,10 @@ def initialise(module: nn.Module, part: Mapping[str, Any], initial: Path | None 
     elif origin.startswith("run:"):
         if initial is None:
             raise InputError(f"weights: {origin} needs that run's weights file (--initial FILE)")
-        _adopt(core, Path(initial), None)
+        _adopt(core, Path(initial), None, classes)
     else:
         name = getattr(core, "timm_name", None)
-        _adopt(core, Path(initial or origin), name)
+        _adopt(core, Path(initial or origin).expanduser(), name, classes)
 
 
 def _timm_name(core: nn.Module, part: Mapping[str, Any]) -> str:
@@ -176,26 +187,48 @@ def _timm_name(core: nn.Module, part: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def _adopt(core: Any, path: Path, timm_name: str | None) -> None:
+def _adopt(
+    core: Any, path: Path, timm_name: str | None, classes: Sequence[str] | None = None
+) -> None:
     """Take the weights of a file of ours or, with `timm_name`, of timm's form."""
-    state, _ = read(path, REPLACE)
-    state = {name.removeprefix(INSIDE): tensor for name, tensor in state.items()}
+    state, metadata = read(path, REPLACE)
+    state = _inside(state)
     body = [name for name in _state(core) if not name.startswith(HEAD)]
-    if timm_name is not None and any(name not in state for name in body):
+    ours = bool({"recipe", "converted"} & set(metadata)) or all(name in state for name in body)
+    if timm_name is not None and not ours:
         core.adopt_timm(timm_models.pretrained(timm_name, path))
         return
     if isinstance(core, AST) and "positions" in state and state["positions"].ndim == 4:
         state["positions"] = resize_positions(state["positions"], core.grid)
+    if _other_classes(metadata, classes):
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(HEAD)}
     wanted = _state(core)
-    taken = {name: state[name] for name in body if name in state} | _head(state, wanted)
-    fault = _mismatch(taken, wanted)
+    rest = {name: tensor for name, tensor in state.items() if not name.startswith(HEAD)}
+    taken = rest | _head(state, wanted)
+    fault = mismatch(taken, wanted)
     if fault:
         raise InputError(f"weights: {path} does not fit this model: {fault}; choose another file")
     core.load_state_dict(taken)
+
+
+def _inside(state: State) -> State:
+    """Return a normalised model's tensors without its normalisation, others' as they are."""
+    core = {n.removeprefix(INSIDE): tensor for n, tensor in state.items() if n.startswith(INSIDE)}
+    return core or state
+
+
+def _other_classes(metadata: Mapping[str, str], classes: Sequence[str] | None) -> bool:
+    """Tell whether a file names other classes, or the same in another order."""
+    if classes is None or "classes" not in metadata:
+        return False
+    try:
+        return list(json.loads(metadata["classes"])) != list(classes)
+    except (TypeError, ValueError):
+        return True
 
 
 def _head(state: State, wanted: State) -> State:
     """Return a file's classifier where all of it fits (as many classes), else the model's own."""
     own = {name: tensor for name, tensor in wanted.items() if name.startswith(HEAD)}
     found = {name: tensor for name, tensor in state.items() if name.startswith(HEAD)}
-    return own if _mismatch(found, own) else found
+    return own if mismatch(found, own) else found

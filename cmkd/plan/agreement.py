@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from cmkd import files
 from cmkd.plan.commands import initial_file
+from cmkd.plan.downloads import MARKER
 from cmkd.plan.recipes import digest, dump
 from cmkd.plan.suites import Job, Suite
 
@@ -156,6 +157,23 @@ class Agreement:
         records = [self.suite.prepared_folder(dataset) / name for name in PREPARED]
         return _want(path, recipe.text, _text(records[-1]) == recipe.text, records)
 
+    def data_file(self, dataset: str) -> Path:
+        """Return a dataset's recipe as a file that is only handed on, whatever lies on disk."""
+        recipe = self.suite.data_recipe(dataset)
+        path = self.state / "wanted" / dataset / "prepared" / f"{recipe.digest}.yaml"
+        _put(path, recipe.text)
+        return path
+
+    def marker(self, dataset: str) -> Path | None:
+        """Return the marker of the download that preparing a dataset needs, or None.
+
+        A prepared dataset needs none, so fetched archives and recordings may be removed.
+        """
+        owner = self.suite.fetched(dataset)
+        if owner is None or self.prepared_state(dataset) == "sound":
+            return None
+        return self.suite.downloads / owner / MARKER
+
     def _prepared_state(self, dataset: str) -> str:
         """Return "sound", "absent" (some file is missing) or "other" (of another recipe)."""
         folder = self.suite.prepared_folder(dataset)
@@ -205,10 +223,17 @@ class Agreement:
             f"{job.dataset},{job.run},{job.fold},{job.seed},{int((job.dataset, job.run) in listed)}"
             for job in self.suite.jobs()
         ]
+        lines += [ensemble.line() for ensemble in self.suite.ensembles]
+        lines += [f"{name},{files.sha256_file(path)}" for name, path in self._views_read()]
         text = "\n".join(["dataset,run,fold,seed,listed", *lines, ""])
         path = self.state / "wanted" / "rows" / self.suite.name / f"{digest(text)}.csv"
         record = self.rows_record()
         return _want(path, text, _text(record) == text, [record])
+
+    def _views_read(self) -> list[tuple[str, Path]]:
+        """Return the files beside the suite's models that tables are made from, where they are."""
+        named = ("claims.yaml", "paper.yaml")
+        return [(name, path) for name in named if (path := self.suite.catalog / name).is_file()]
 
     def suite_file(self) -> Path:
         """Return the whole resolved suite as a file that every verb reads."""

@@ -15,6 +15,7 @@ import yaml
 
 from cmkd import files
 from cmkd.errors import ConfigError, nearest
+from cmkd.plan import class_lists
 
 FILES = ("datasets", "models", "recipes", "variants")
 LIKE_A_NUMBER = re.compile(r"[-+]?(?:\d+|\d*\.\d+|\d+\.\d*)[eE][-+]?\d+")
@@ -138,8 +139,8 @@ class Catalog:
 
     @cached_property
     def datasets(self) -> dict[str, Any]:
-        """Entries of datasets.yaml."""
-        return read_yaml(self.file("datasets"))
+        """Entries of datasets.yaml; a list of classes in a file of its own is read in."""
+        return class_lists.expand(read_yaml(self.file("datasets")), self.folder)
 
     @cached_property
     def models(self) -> dict[str, Any]:

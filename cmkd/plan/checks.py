@@ -4,21 +4,36 @@ Each check yields sentences; all of them are raised together, so that one look m
 """
 
 import contextlib
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cmkd import files
 from cmkd.errors import ConfigError, nearest
-from cmkd.plan import names, recipe_checks, recipes, schemas
+from cmkd.plan import (
+    claim_checks,
+    class_lists,
+    ensembles,
+    names,
+    objectives,
+    recipe_checks,
+    recipes,
+    schemas,
+)
+from cmkd.plan import downloads as downloading
 from cmkd.plan.catalog import FILES, Catalog, read_yaml
+from cmkd.plan.modules import named as modules
 from cmkd.plan.suites import PAIRS, Suite, identity
 
 DEFAULT_RESULTS = "results"
 # Options of an entry in datasets.yaml beside those of every dataset, by reader.
-READERS = {"esc50": ("only_esc10",), "toy": ("clips_per_class", "clips", "seconds", "seed")}
+READERS: dict[str, tuple[str, ...]] = {
+    "audioset": ("lists",),
+    "esc50": ("only_esc10",),
+    "folder": ("table",),
+    "fsd50k": (),
+    "toy": ("clips_per_class", "clips", "seconds", "seed"),
+}
 
 
 def check(config: Mapping[str, Any], catalog: Path, where: str = "suite") -> None:
@@ -86,6 +101,9 @@ def _form(config: Mapping[str, Any], entries: Catalog, where: str) -> Iterator[s
             yield str(error)
         else:
             yield from schemas.problems(kind, document, str(entries.file(kind)))
+            if kind == "datasets":
+                for sentence in class_lists.problems(document, entries.folder):
+                    yield f"{entries.file(kind)}: {sentence}"
 
 
 # -------------------------------------------------------------------------------------- catalogue
@@ -94,7 +112,7 @@ def _form(config: Mapping[str, Any], entries: Catalog, where: str) -> Iterator[s
 def _catalog_sense(entries: Catalog) -> Iterator[str]:
     """Yield what does not fit together among the four files."""
     for name, entry in entries.datasets.items():
-        for sentence in _dataset(entry):
+        for sentence in (*_dataset(entry), *downloading.problems(entry, entries.datasets)):
             yield f"{entries.file('datasets')}: {name} {sentence}"
     for name, entry in entries.models.items():
         for sentence in _model(entry, name, entries):
@@ -104,8 +122,9 @@ def _catalog_sense(entries: Catalog) -> Iterator[str]:
     for name, parts in entries.variants.items():
         if not any(True for _ in recipes.leaves(parts)):
             yield f"{entries.file('variants')}: {name} sets nothing; give it a value or remove it"
-        for key in _unknown_options(parts.get("model") or {}, entries):
-            yield f"{entries.file('variants')}: {name}: unknown key {key}"
+        for sentence in _layer(parts, entries):
+            yield f"{entries.file('variants')}: {name}: {sentence}"
+    yield from claim_checks.of_catalog(entries)
 
 
 def _dataset(entry: Mapping[str, Any]) -> Iterator[str]:
@@ -114,6 +133,8 @@ def _dataset(entry: Mapping[str, Any]) -> Iterator[str]:
         yield "must have either folds or splits, not both or none"
     if entry["metric"] == "accuracy" and entry["labels"] == "multi":
         yield "has labels multi and metric accuracy; multi-label clips are scored by map"
+    if "mids" in entry and len(entry["mids"]) != len(entry["classes"]):
+        yield f"has {len(entry['mids'])} mids for {len(entry['classes'])} classes; give one each"
     if not modules("data", "rows") & {entry["reader"]}:
         hint = nearest(entry["reader"], modules("data", "rows"))
         yield f"has a reader '{entry['reader']}' that is no module in cmkd/data{hint}"
@@ -131,6 +152,8 @@ def _model(entry: Mapping[str, Any], name: str, entries: Catalog) -> Iterator[st
         hint = nearest(entry["family"], families)
         yield f"has a family '{entry['family']}' that is not in {entries.file('recipes')}{hint}"
         return
+    for sentence in objectives.layer_problems(entry["recipe"].get("objective") or {}):
+        yield f"has a recipe in which {sentence}"
     merged, _ = recipes.merge(recipes.layers(entries, None, name))
     builder = merged["model"].get("builder")
     if builder not in modules("models", "build"):
@@ -158,8 +181,7 @@ def _layers(entries: Catalog) -> Iterator[str]:
                 hint = nearest(family, families)
                 yield f"datasets_families.{dataset} has '{family}', which is no family{hint}"
     for place, parts in _all_layers(file):
-        for key in _unknown_options(parts.get("model") or {}, entries):
-            yield f"{place}: unknown key {key}"
+        yield from (f"{place}: {sentence}" for sentence in _layer(parts, entries))
 
 
 def _all_layers(file: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -171,6 +193,13 @@ def _all_layers(file: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
     for dataset, layers in (file.get("datasets_families") or {}).items():
         for family, parts in layers.items():
             yield f"datasets_families.{dataset}.{family}", parts or {}
+
+
+def _layer(parts: Mapping[str, Any], entries: Catalog) -> Iterator[str]:
+    """Yield options of a layer that no builder and no objective has, and values they refuse."""
+    for key in _unknown_options(parts.get("model") or {}, entries):
+        yield f"unknown key {key}"
+    yield from objectives.layer_problems(parts.get("objective") or {})
 
 
 def _unknown_options(part: Mapping[str, Any], entries: Catalog) -> Iterator[str]:
@@ -186,14 +215,6 @@ def _unknown_options(part: Mapping[str, Any], entries: Catalog) -> Iterator[str]
             yield f"'model.{key}'{nearest(key, known)}"
 
 
-def modules(package: str, function: str) -> set[str]:
-    """Return the modules of cmkd/PACKAGE that define a function, without importing them."""
-    pattern = re.compile(rf"^def {function}\(", re.MULTILINE)
-    found = (files.checkout() / "cmkd" / package).glob("*.py")
-    texts = {file.stem: file.read_text(encoding="utf-8") for file in found if file.stem != function}
-    return {name for name, text in texts.items() if pattern.search(text)}
-
-
 # ------------------------------------------------------------------------------------------ suite
 
 
@@ -202,7 +223,7 @@ def _suite_sense(
 ) -> Iterator[Iterator[str]]:
     """Yield, for each check of the suite's own keys, the sentences of what makes no sense."""
     checks: tuple[Callable[[Mapping[str, Any], Catalog], Iterator[str]], ...]
-    checks = (_words, _pairs, _folds, _results, _set)
+    checks = (_words, _pairs, _ensembles, _folds, _results, _set, _roots)
     for one in checks:
         yield _at(where, one(config, entries))
     yield _at(where, _rivals(config, entries, Path(where)))
@@ -215,8 +236,27 @@ def _at(where: str, sentences: Iterator[str]) -> Iterator[str]:
 
 def _set(config: Mapping[str, Any], entries: Catalog) -> Iterator[str]:
     """Yield model options in `set:` that no builder has."""
-    for key in _unknown_options((config.get("set") or {}).get("model") or {}, entries):
-        yield f"set: unknown key {key}"
+    yield from (f"set: {sentence}" for sentence in _layer(config.get("set") or {}, entries))
+
+
+def _roots(config: Mapping[str, Any], entries: Catalog) -> Iterator[str]:
+    """Yield keys of a mapping `data_root` that name no dataset."""
+    roots = config.get("data_root")
+    for word in roots if isinstance(roots, Mapping) else ():
+        if word not in entries.datasets:
+            file = entries.file("datasets")
+            yield f"data_root: '{word}' is not in {file}{nearest(word, entries.datasets)}"
+
+
+def _without_root(suite: Suite) -> Iterator[str]:
+    """Yield the datasets that a mapping `data_root` forgets, those needed by closure included."""
+    if not isinstance(suite.config.get("data_root"), Mapping):
+        return  # what is not stated at all may be prepared already
+    made_in_code = modules("data", "samples")
+    for dataset in dict.fromkeys(job.dataset for job in suite.jobs()):
+        known = suite.root(dataset) or suite.dataset(dataset)["reader"] in made_in_code
+        if not known:
+            yield f"data_root: there is no path for the dataset '{dataset}'; add '{dataset}: PATH'"
 
 
 def _words(config: Mapping[str, Any], entries: Catalog) -> Iterator[str]:
@@ -235,7 +275,7 @@ def _pairs(config: Mapping[str, Any], entries: Catalog) -> Iterator[str]:
     classes = [entries.models[model]["class"] for model in models]
     for word in config.get("pairs") or ():
         if word not in PAIRS:
-            yield from _explicit(word, entries)
+            yield from _explicit(word, entries, "pairs", PAIRS)
         elif len(models) < len(config["models"]):
             continue  # said already
         elif word == "cross" and len(set(classes)) < 2:
@@ -244,21 +284,35 @@ def _pairs(config: Mapping[str, Any], entries: Catalog) -> Iterator[str]:
             yield "pairs: same finds no pair, since no two models are of one class; remove it"
 
 
-def _explicit(word: str, entries: Catalog) -> Iterator[str]:
-    """Yield what is wrong with a run that is named in `pairs`."""
+def _ensembles(config: Mapping[str, Any], entries: Catalog) -> Iterator[str]:
+    """Yield what is wrong with the runs of ensembles, and ensembles of one."""
+    for ensemble in ensembles.read(config):
+        for word in ensemble.runs:
+            yield from _explicit(word, entries, f"ensembles.{ensemble.name}")
+    yield from ensembles.too_few(config)
+
+
+def _explicit(word: str, entries: Catalog, key: str, others: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield what is wrong with a run that a key names, where other words may stand too."""
+    if ensembles.PREFIX in word:
+        yield (
+            f"{key}: '{word}' names an ensemble, which is no run: it is not trained and cannot "
+            "teach or be a member; name its runs"
+        )
+        return
     try:
         run = names.parse(word)
     except ConfigError as error:
-        yield f"pairs: {error}"
+        yield f"{key}: {error}"
         return
     for link in run.chain():
         if link.model not in entries.models:
-            known = entries.models if "@" in word or "+" in word else (*PAIRS, *entries.models)
-            yield f"pairs: '{word}': there is no model '{link.model}'{nearest(link.model, known)}"
+            known = entries.models if "@" in word or "+" in word else (*others, *entries.models)
+            yield f"{key}: '{word}': there is no model '{link.model}'{nearest(link.model, known)}"
         for variant in link.variants:
             if variant not in entries.variants:
                 hint = nearest(variant, entries.variants)
-                yield f"pairs: '{word}': there is no variant '{variant}'{hint}"
+                yield f"{key}: '{word}': there is no variant '{variant}'{hint}"
 
 
 def _folds(config: Mapping[str, Any], entries: Catalog) -> Iterator[str]:
@@ -317,6 +371,7 @@ def _runs_sense(config: Mapping[str, Any], entries: Catalog, where: str) -> Iter
         found += _try(partial(_run_list, suite, dataset))
     if not found:
         found += _try(partial(_closure, suite))
+        found += _try(partial(_without_root, suite))
     yield from (f"{where}: {sentence}" for sentence in found)
 
 
@@ -332,11 +387,12 @@ def _run_list(suite: Suite, dataset: str) -> list[str]:
     """Return what is wrong with the listed runs: recipes that cannot be made, idle variants."""
     found: list[str] = []
     base = suite.base_runs()
-    for run in base:
+    named = dict.fromkeys([*base, *suite.members()])
+    for run in named:
         found += _try(partial(_made, suite, dataset, run))
     if found:
         return found
-    for run in base:
+    for run in named:
         found += _try(partial(_idle, suite, dataset, run))
     for variant in suite.config.get("variants") or ():
         plain = [run for run in base if not run.variants]

@@ -51,6 +51,9 @@ def _prepare(suite: "Suite", dataset: str) -> Iterator[str]:
     wanted = _wanted(recipe, dataset, "prepared")
     yield from _write(wanted, recipe.text)
     root = suite.root(dataset)
+    if suite.fetched(dataset):
+        # A second dataset of the same archive finds all its recordings there.
+        yield _line("prepare", wanted, *download_options(suite, dataset))
     where = ("--data-root", root) if root else ()
     yield _line(
         "prepare", wanted, "--prepared", folder, *where, "--workers", suite.execution["workers"]
@@ -65,6 +68,12 @@ def _prepare(suite: "Suite", dataset: str) -> Iterator[str]:
         size = ("--mel-bins", frontend.mel_bins, "--shift-ms", frontend.shift_ms)
         frames = ("--frames", frontend.frames)
         yield _line("stats", "--prepared", folder, "--fold", job.fold, *size, *frames, "--out", out)
+
+
+def download_options(suite: "Suite", dataset: str) -> list[str]:
+    """Return the options that make `cmkd prepare` fetch a dataset and do no more."""
+    options = ("--data-root", suite.root(dataset), "--catalog", suite.catalog, "--download-only")
+    return [str(option) for option in options]
 
 
 def _job(suite: "Suite", job: "Job", wanted: Path, execution: Path) -> Iterator[str]:

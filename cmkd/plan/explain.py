@@ -7,7 +7,7 @@ import yaml
 
 from cmkd.errors import ConfigError, nearest
 from cmkd.plan import names
-from cmkd.plan.recipes import NEUTRAL, PARTS, Origin, Recipe, leaves
+from cmkd.plan.recipes import PARTS, Origin, Recipe, leaves, neutral_of
 from cmkd.plan.suites import Suite
 
 CODE = "cmkd/plan/recipes.py"
@@ -67,8 +67,8 @@ def _row(recipe: Recipe, part: str, key: str, value: Any) -> tuple[str, str, str
     layer, file = recipe.origin.get(dotted, Origin("neutral value", CODE))
     if key == "behaviour":
         layer, file = "code", CODE
-    neutral = key in NEUTRAL[part] and value == NEUTRAL[part][key]
-    return "-" if neutral else "", dotted, show(value), layer, file
+    neutral = neutral_of(part, recipe.values[part])
+    return "-" if key in neutral and value == neutral[key] else "", dotted, show(value), layer, file
 
 
 def show(value: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cmkd.errors import nearest
-from cmkd.plan import recipes
+from cmkd.plan import objectives, recipes
 
 SAMPLE_RATE = 16000  # Hz; the only rate that prepared clips have
 # What a recipe cannot do without, by part; builders and schedules say more below.
@@ -17,7 +17,6 @@ NEEDED = {
         *("schedule.kind", "readout"),
     ),
 }
-NEEDED_TAUGHT = ("lambda", "tau")
 NEEDED_BY_BUILDER = {
     "cnn": ("backbone", "head"),
     "small_cnn": ("widths", "head"),
@@ -33,6 +32,7 @@ def problems(values: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[st
         return
     yield from _input(values["input"])
     yield from _model_part(values["model"], values["input"])
+    yield from objectives.problems(values)
     yield from _training(values["training"], "val" in (entry.get("splits") or ()))
 
 
@@ -41,7 +41,7 @@ def _missing(values: Mapping[str, Any]) -> Iterator[str]:
     taught = "teacher" in values
     builder, kind = values["model"].get("builder"), values["training"].get("schedule", {})
     needed = {part: list(keys) for part, keys in NEEDED.items()}
-    needed["objective"] += NEEDED_TAUGHT if taught else ()
+    needed["objective"] += objectives.needed(values["objective"]) if taught else ()
     needed["model"] += NEEDED_BY_BUILDER.get(str(builder), ())
     if values["model"].get("head") == "attention":
         needed["model"].append("heads")
@@ -87,6 +87,11 @@ def _model_part(part: Mapping[str, Any], view: Mapping[str, Any]) -> Iterator[st
 def _training(part: Mapping[str, Any], validated: bool) -> Iterator[str]:
     """Yield what is wrong with the part `training`."""
     readouts = (part["readout"], *part["readouts"])
+    if part["readout"] in recipes.BY_EPOCH:
+        yield (
+            f"training.readout {part['readout']} has no weights, so it can be no headline and "
+            "teach nobody; set last, averaged or best and list it under training.readouts"
+        )
     if not validated and "best" in readouts:
         yield "training.readout best needs a validation split, which the dataset lacks; use last"
     if not validated and part["schedule"]["kind"] == "plateau":

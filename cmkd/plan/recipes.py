@@ -15,7 +15,7 @@ import yaml
 
 from cmkd.errors import ConfigError
 from cmkd.files import sha256_text
-from cmkd.plan import names
+from cmkd.plan import modules, names, objectives
 from cmkd.plan.catalog import LIKE_A_NUMBER, Catalog, read_yaml
 
 PARTS = ("input", "model", "objective", "training")
@@ -35,18 +35,15 @@ NEUTRAL: dict[str, dict[str, Any]] = {
         "sampling": "uniform",
     },
     "model": {"weights": "none", "stem": "mean", "dropout": 0.0, "drop_path": 0.0},
-    "objective": {"smoothing": 0.0, "soft": "kl", "teaching": "consistent"},
+    "objective": {"smoothing": 0.0, "teaching": "consistent"},  # and the OPTIONS of the objective
     "training": {"warmup_steps": 0, "readouts": []},
 }
 
-# What each builder in cmkd/models understands; a builder that is not listed gets every key.
+# What each builder in cmkd/models understands (its OPTIONS); one without gets every key.
 BUILDERS: dict[str, tuple[str, ...]] = {
-    "cnn": ("backbone", "head", "heads", "stem", "drop_path", "dropout"),
-    "small_cnn": ("widths", "head", "heads", "dropout"),
-    "ast": (
-        *("trunk", "dim", "depth", "heads", "patch", "stride", "token", "stem"),
-        *("drop_path", "dropout"),
-    ),
+    name: tuple(constants["OPTIONS"])
+    for name, constants in modules.literals("models", "build", ("OPTIONS",)).items()
+    if "OPTIONS" in constants
 }
 COMMON_MODEL_KEYS = ("builder", "weights", "normalise")
 SCHEDULES: dict[str, tuple[str, ...]] = {
@@ -54,7 +51,9 @@ SCHEDULES: dict[str, tuple[str, ...]] = {
     "step": ("start", "every", "factor"),
     "plateau": ("factor", "patience"),
 }
+MODEL = "{model}"  # in model.weights: the link's own model, as in run:audioset/{model}
 AVERAGING = ("averaged", "checkpoints")  # readouts that need an epoch range
+BY_EPOCH = ("checkpoints", "peek")  # readouts made of the epochs' test scores, without weights
 
 # Keys whose numbers are real, so that 1 and 1.0 are the same recipe.
 _REAL = {
@@ -155,11 +154,19 @@ def layers(
         yield set_
 
 
-def variant_layers(catalog: Catalog, variants: tuple[str, ...]) -> Iterator[Layer]:
-    """Yield the layers of a link's variants."""
+def variant_layers(
+    catalog: Catalog, dataset: str, run: names.Run, set_: Layer | None = None
+) -> Iterator[Layer]:
+    """Yield the layers of a link's variants, without those whose objective cannot touch the run."""
     file = str(catalog.file("variants"))
-    for word in variants:
-        yield Layer(Origin(f"variant {word}", file), catalog.entry("variants", word))
+    builder = ""
+    if run.variants:
+        for layer in layers(catalog, dataset, run.model, set_):
+            builder = (layer.parts.get("model") or {}).get("builder", builder)
+    for word in run.variants:
+        parts = catalog.entry("variants", word)
+        if not objectives.idle(parts, BUILDERS.get(builder), run.teacher is not None):
+            yield Layer(Origin(f"variant {word}", file), parts)
 
 
 def _at(tree: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
@@ -206,7 +213,8 @@ def _canonical(key: str, value: Any) -> Any:
     """Return a value in the one form in which a recipe holds it."""
     if isinstance(value, list):
         return [_canonical(key, item) for item in value]
-    if key in _REAL and isinstance(value, int) and not isinstance(value, bool):
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole and (key in _REAL or objectives.real(key)):
         return float(value)
     return value
 
@@ -219,9 +227,7 @@ def relevant(values: Mapping[str, Any], taught: bool) -> dict[str, Any]:
     result = {part: dict(values[part]) for part in PARTS}
     result["model"] = _relevant_model(result["model"])
     result["training"] = _relevant_training(result["training"])
-    if not taught:
-        smoothing = result["objective"].get("smoothing", 0.0)
-        result["objective"] = {"name": "alone", "smoothing": smoothing}
+    result["objective"] = objectives.relevant(result["objective"], taught)
     if not result["input"].get("mixup"):
         result["input"].pop("mixup_alpha", None)
     return result
@@ -257,7 +263,8 @@ def _relevant_training(part: dict[str, Any]) -> dict[str, Any]:
 def without_neutral(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values without the keys at their neutral value."""
     result = dict(values)
-    for part, neutral in NEUTRAL.items():
+    for part in NEUTRAL:
+        neutral = neutral_of(part, values[part])
         result[part] = {
             key: value
             for key, value in values[part].items()
@@ -266,16 +273,21 @@ def without_neutral(values: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def neutral_of(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the neutral values of a part's keys, as far as its builder or objective has them."""
+    if part == "objective":
+        return objectives.neutral(values, NEUTRAL[part])
+    known = BUILDERS.get(values.get("builder", "")) if part == "model" else None
+    if known is None:
+        return NEUTRAL[part]
+    return {k: v for k, v in NEUTRAL[part].items() if k in (*COMMON_MODEL_KEYS, *known)}
+
+
 def with_neutral(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values with neutral keys filled in, where they mean something."""
     result = dict(values)
-    for part, neutral in NEUTRAL.items():
-        filled = dict(neutral)
-        if part == "objective" and values[part].get("name") == "alone":
-            filled = {"smoothing": neutral["smoothing"]}
-        if part == "model" and values[part].get("builder") in BUILDERS:
-            known = (*COMMON_MODEL_KEYS, *BUILDERS[values[part]["builder"]])
-            filled = {key: value for key, value in neutral.items() if key in known}
+    for part in NEUTRAL:
+        filled = neutral_of(part, values[part])
         copied = {k: list(v) if isinstance(v, list) else v for k, v in filled.items()}
         result[part] = copied | dict(values[part])
     return result
@@ -298,8 +310,12 @@ def resolve(
         ConfigError: an unknown dataset, model or variant, or two variants that set one key.
     """
     refuse_conflicts(catalog, run)
-    stack = [*layers(catalog, dataset, run.model, set_), *variant_layers(catalog, run.variants)]
+    stack = [
+        *layers(catalog, dataset, run.model, set_),
+        *variant_layers(catalog, dataset, run, set_),
+    ]
     merged, origin = merge(stack)
+    merged["model"]["weights"] = weights_for(merged["model"].get("weights", "none"), run.model)
     entry = catalog.entry("datasets", dataset)
     _published(merged, origin, entry, dataset, str(catalog.file("datasets")))
     parts = relevant(merged, run.teacher is not None)
@@ -396,7 +412,12 @@ def weights_of(catalog: Catalog, dataset: str, run: names.Run, set_: Layer | Non
     value = NEUTRAL["model"]["weights"]
     for layer in (
         *layers(catalog, dataset, run.model, set_),
-        *variant_layers(catalog, run.variants),
+        *variant_layers(catalog, dataset, run, set_),
     ):
         value = (layer.parts.get("model") or {}).get("weights", value)
-    return str(value)
+    return weights_for(value, run.model)
+
+
+def weights_for(weights: Any, model: str) -> str:
+    """Return `model.weights` with `{model}` replaced, so that one word serves every model."""
+    return str(weights).replace(MODEL, model)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cmkd.errors import ConfigError
-from cmkd.plan import names, recipes
+from cmkd.plan import downloads, ensembles, names, recipes
 from cmkd.plan.catalog import Catalog, find, read_yaml
 from cmkd.plan.names import Run
 from cmkd.plan.recipes import Recipe
@@ -22,10 +22,12 @@ EXECUTION = {"device": "auto", "threads": 1, "workers": 2, "checkpoint_seconds":
 PAIRS = ("alone", "cross", "same", "self")
 KEYS = (
     *("datasets", "models", "pairs", "variants", "folds", "seeds", "set", "results", "prepared"),
-    *("data_root", "execution", "name", "catalog"),
+    *("data_root", "download", "downloads", "execution", "name", "catalog", "ensembles"),
 )
 # Keys of a dataset's entry that describe it to people and change nothing that is prepared from it.
-_DESCRIPTIONS = ("data_root", "title", "licence")
+_DESCRIPTIONS = (
+    *("data_root", "title", "licence", "size", "downloads", "downloads_of", "source_ids"),
+)
 FRONTEND_KEYS = ("mel_bins", "shift_ms", "frames", "sample_rate")
 
 
@@ -125,7 +127,12 @@ class Suite:
         self.prepared = _path(config.get("prepared", "results/prepared"))
         self.execution: dict[str, Any] = EXECUTION | dict(config.get("execution") or {})
         root = config.get("data_root")
-        self.data_root = _path(root) if root else None
+        self.data_root = _path(root) if root and not isinstance(root, Mapping) else None
+        self._roots: Mapping[str, str] = root if isinstance(root, Mapping) else {}
+        # Snakemake's --config makes a text of `true`.
+        self.download = str(config.get("download", False)).lower() == "true"
+        self.downloads = _path(config.get("downloads", "results/downloads"))
+        self.ensembles = ensembles.read(config)
         self._recipes: dict[tuple[str, str], Recipe] = {}
         self._open: list[tuple[str, str]] = []
         self._jobs: tuple[Job, ...] | None = None
@@ -153,6 +160,11 @@ class Suite:
             found.update(dict.fromkeys(runs))
         return tuple(found)
 
+    def members(self) -> tuple[Run, ...]:
+        """Return the runs of the suite's ensembles, each once."""
+        found = dict.fromkeys(run for ensemble in self.ensembles for run in ensemble.runs)
+        return tuple(map(names.parse, found))
+
     def _kind(self, kind: str) -> Iterator[Run]:
         """Yield the runs of one kind of pairs among the suite's models."""
         if kind == "alone":
@@ -178,7 +190,7 @@ class Suite:
         """(dataset, run) -> folds, listed and by closure; what a run needs stands before it."""
         nodes: dict[tuple[str, str], tuple[int, ...]] = {}
         for dataset in self.datasets:
-            for run in self.runs(dataset):
+            for run in (*self.runs(dataset), *self.members()):
                 self._visit(dataset, str(run), self.folds(dataset), nodes)
         return nodes
 
@@ -267,9 +279,24 @@ class Suite:
         return self.entries.entry("datasets", name)
 
     def root(self, dataset: str) -> Path | None:
-        """Return where a dataset's recordings are: the suite's data_root, else the entry's."""
-        stated = self.dataset(dataset).get("data_root")
+        """Return where a dataset's recordings are: the suite's data_root, else the entry's.
+
+        The suite's is one path for all datasets, or a mapping of datasets to paths. A dataset
+        that has neither is fetched where the suite says `download` and the entry knows from where.
+        """
+        fetched = self.fetched(dataset)
+        return self.downloads / fetched if fetched else self._stated_root(dataset)
+
+    def _stated_root(self, dataset: str) -> Path | None:
+        """Return the folder that the suite or the entry names."""
+        stated = self._roots.get(dataset) or self.dataset(dataset).get("data_root")
         return self.data_root or (_path(stated) if stated else None)
+
+    def fetched(self, dataset: str) -> str | None:
+        """Return the entry whose downloads a dataset is read from, or None if none are fetched."""
+        if not self.download or self._stated_root(dataset):
+            return None
+        return downloads.owner(self.entries, dataset)
 
     def folds(self, dataset: str) -> tuple[int, ...]:
         """Return the folds that are run on a dataset: (0,) for a fixed split."""

@@ -1,4 +1,4 @@
-"""Views of finished run folders: the leaderboard and its figures; they can be made again any time.
+"""Views of finished run folders: leaderboard, claims, figures; they can be made again any time.
 
 Nothing here imports torch, so tables can be made on a machine that has never trained anything.
 """
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 def tables(suite: "Suite") -> list[Path]:
-    """Write the leaderboard (CSV, Markdown, HTML) and the figures of a suite; return their paths.
+    """Write a suite's leaderboard (CSV, Markdown, HTML), claims (Markdown, CSV) and figures.
 
-    Works at any time, with any number of runs done, and gives the same bytes when called again.
+    Returns their paths. Works at any time, with any number of runs done, and gives the same bytes
+    when called again.
     Raises DataError where two runs that must be compared were scored on different clips.
     """
     from cmkd.reports.leaderboard import write

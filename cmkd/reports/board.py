@@ -4,21 +4,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cmkd import files
 from cmkd.plan import names
+from cmkd.plan.ensembles import Ensemble
 from cmkd.plan.names import Run
 from cmkd.plan.suites import Job, Suite
-from cmkd.reports import references, runs
+from cmkd.reports import ensembles, origins, peeking, references, runs
+from cmkd.reports.ensembles import Combined
 from cmkd.reports.gains import Design, Grid, Outcome, Scores, gain, readouts, score
 from cmkd.reports.prices import Prices
-from cmkd.reports.runs import RunState
-
-PEEK = "its epoch was chosen on the test clips"
+from cmkd.reports.runs import RunState, ids_hash
 
 
 @dataclass
 class Board:
-    """One dataset of a suite: its runs' states, in the suite's order, and their scores."""
+    """One dataset of a suite: its runs' states, in the suite's order, and their scores.
+
+    `ensembles` are those whose members all belong to the dataset, by the names of their rows.
+    """
 
     suite: Suite
     dataset: str
@@ -26,10 +28,15 @@ class Board:
     prices: Prices
     listed: frozenset[tuple[str, str]]
     scores: Scores = field(init=False)
+    ensembles: Mapping[str, Ensemble] = field(init=False)
+    _combined: dict[Ensemble, Combined] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Prepare for reading scores."""
         self.scores = Scores(self.metric)
+        self.ensembles = {
+            one.row: one for one in self.suite.ensembles if set(one.runs) <= set(self.states)
+        }
 
     @property
     def metric(self) -> str:
@@ -39,14 +46,34 @@ class Board:
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows: headline readouts best first, then further readouts, then no result."""
         found = [row for name in self.states for row in self._of_run(name)]
+        for ensemble in self.ensembles.values():
+            row = ensembles.row(self, ensemble)
+            found.append(row | {"notes": joined(row["notes"])})
         self._rank([row for row in found if row["headline"]])
         order = sorted(found, key=lambda row: (row["value"] is None, not row["headline"],
                                                -(row["value"] or 0.0)))  # fmt: skip
         return [{key: row[key] for key in row if key != "headline"} for row in order]
 
+    def combined(self, ensemble: Ensemble) -> Combined:
+        """Return an ensemble formed from the runs that are done, read once."""
+        if ensemble not in self._combined:
+            labels = self.suite.dataset(self.dataset)["labels"]
+            formed = ensembles.combine(ensemble, self.states, self.metric, labels)
+            self._combined[ensemble] = formed
+        return self._combined[ensemble]
+
+    def alone(self, run: Run) -> Run | None:
+        """Return the run of the student alone, None where it is not in the suite."""
+        known = map(names.parse, self.states)
+        return references.alone(self.suite, self.dataset, run, known)
+
+    def headline(self, run: Run | str) -> str:
+        """Return the headline readout of a run."""
+        return str(self.suite.recipe(self.dataset, run).values["training"]["readout"])
+
     def _of_run(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of one run, its headline readout first."""
-        headline = str(self.suite.recipe(self.dataset, name).values["training"]["readout"])
+        headline = self.headline(name)
         found = dict.fromkeys([headline])
         for state in self.states[name]:
             found |= dict.fromkeys(readouts(state))
@@ -72,7 +99,7 @@ class Board:
             "done": len(done),
             "planned": len(states),
             **self.prices.row(done),
-            "weights_origin": self._weights(run),
+            "weights_origin": self.weights(run),
             "ids_hash": ids_hash(done),
             "notes": joined(notes),
         }
@@ -89,13 +116,15 @@ class Board:
             "direction": self.suite.direction(run),
         }
 
-    def _weights(self, run: Run) -> str:
+    def weights(self, run: Run | str) -> str:
         """Return where a run's weights began: none, imagenet, a path or run:DATASET/RUN."""
         values = self.suite.recipe(self.dataset, run).values
         return str(values["model"].get("weights", "none"))
 
     def _design(self, run: Run | str) -> Design:
-        """Return what is planned for a run: closure may ask for fewer folds than the suite."""
+        """Return what is planned for a row: closure may ask for fewer folds than the suite."""
+        if str(run) in self.ensembles:
+            return self.combined(self.ensembles[str(run)]).design
         jobs = [state.job for state in self.states[str(run)]]
         folds, seeds = dict.fromkeys(j.fold for j in jobs), dict.fromkeys(j.seed for j in jobs)
         return Design(self.metric, tuple(folds), tuple(seeds))
@@ -106,10 +135,17 @@ class Board:
         return [
             *runs.summary(states),
             _warned(states),
-            "" if listed else "not listed in the suite, run because another run needs it",
-            PEEK if readout == "peek" else "",
+            ""
+            if listed
+            else f"not listed in the suite, run because {self._needed_by(run)} needs it",
+            *(peeking.notes(states) if readout == peeking.PEEK else ()),
+            *origins.notes(self.suite, [state.job for state in states]),
             self._oddities(),
         ]
+
+    def _needed_by(self, run: Run) -> str:
+        """Return what asks for a run that the suite does not list."""
+        return "an ensemble" if run in self.suite.members() else "another run"
 
     def _oddities(self) -> str:
         """Return how many oddities of the published data are declared."""
@@ -124,9 +160,7 @@ class Board:
         value = score(design, grid, self._values(run, readout))
         over_alone = over_teacher = Outcome()
         if run.teacher is not None:
-            reference = references.alone(
-                self.suite, self.dataset, run, map(names.parse, self.states)
-            )
+            reference = self.alone(run)
             over_alone = self._over(run, grid, reference, readout, headline, "the student alone")
             over_teacher = self._over(run, grid, run.teacher, readout, headline, "its teacher")
             if reference is not None and reference.link != run.link:
@@ -147,8 +181,7 @@ class Board:
         """
         if reference is None or str(reference) not in self.states:
             return Outcome(notes=(f"{what} is not in the suite, so there is no gain over it",))
-        theirs = self.suite.recipe(self.dataset, reference).values["training"]["readout"]
-        chosen = str(theirs) if headline else readout
+        chosen = self.headline(reference) if headline else readout
         other = self._grid(reference, chosen, [])
         found = gain(self._design(run), grid, other, what)
         if headline and chosen != readout and found.value is not None:
@@ -167,16 +200,23 @@ class Board:
         found = {(s.job.fold, s.job.seed): readouts(s) for s in self.states[str(run)]}
         return {key: float(of[readout]["value"]) for key, of in found.items() if readout in of}
 
+    def _is_run(self, name: str) -> bool:
+        """Tell a run from an ensemble."""
+        return name not in self.ensembles
+
+    def _arm(self, name: str, readout: str) -> Grid:
+        """Return the scores of a row."""
+        if self._is_run(name):
+            return self._grid(names.parse(name), readout, [])
+        return self.combined(self.ensembles[name]).grid
+
     def _rank(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write the rank intervals of the complete rows, apart for each set of test clips."""
         complete = [row for row in rows if row["low"] is not None]
         for clips in dict.fromkeys(row["ids_hash"] for row in complete):
             group = {row["run"]: row for row in complete if row["ids_hash"] == clips}
-            design = self._design(next(iter(group)))
-            arms = {
-                name: self._grid(names.parse(name), row["readout"], [])
-                for name, row in group.items()
-            }
+            design = self._design(next((name for name in group if self._is_run(name)), [*group][0]))
+            arms = {name: self._arm(name, row["readout"]) for name, row in group.items()}
             for name, (low, high) in design.ranks(arms).items():
                 group[name] |= {"rank_low": low, "rank_high": high}
 
@@ -212,14 +252,6 @@ def _in_order(suite: Suite, jobs: Iterable[Job]) -> list[Job]:
     listed = [(d, str(run)) for d in suite.datasets for run in suite.runs(d)]
     place = {key: number for number, key in enumerate(listed)}
     return sorted(jobs, key=lambda job: place.get((job.dataset, job.run), len(place)))
-
-
-def ids_hash(states: Sequence[RunState]) -> str:
-    """Return what names the test clips of runs: the hash of one set, or of the folds' hashes."""
-    found = sorted({(s.job.fold, str(s.metrics.get("ids_hash", ""))) for s in states})
-    if len(found) < 2:
-        return found[0][1] if found else ""
-    return files.sha256_text("\n".join(f"{fold} {value}" for fold, value in found))
 
 
 def oddities(suite: Suite, dataset: str) -> list[str]:

@@ -94,17 +94,19 @@ def load(path: Path, metric: str) -> RunScore:
     Raises:
         RunError: the file is absent or damaged.
     """
+    return run_score(metric=metric, **arrays(path))
+
+
+def arrays(path: Path) -> dict[str, Any]:
+    """Return a scores file's arrays by name; RunError where it is absent or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            sources = file.get("sources")
-            arrays: dict[str, Any] = {
-                name: file[name] for name in ("logits", "targets", "ids", "classes")
-            }
+            found = {name: file[name] for name in ("logits", "targets", "ids", "classes")}
+            return found | ({"sources": file["sources"]} if "sources" in file else {})
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(
             f"{path} cannot be read ({error}); evaluate this run again (cmkd evaluate)"
         ) from error
-    return run_score(metric=metric, sources=sources, **arrays)
 
 
 def readouts(state: RunState) -> dict[str, Mapping[str, Any]]:

@@ -26,7 +26,7 @@ def draw(table: pd.DataFrame, dataset: str, suite: str) -> Figure:
     Rows are teachers, columns students, grouped by class; the diagonal is self-distillation. A
     model that teaches nobody has an empty row; a pair that is planned but has no run yet is hollow.
     """
-    rows = headlines(table[table["dataset"] == dataset])
+    rows = headlines(table[(table["dataset"] == dataset) & (table["direction"] != "ensemble")])
     teachers, students = _axis(rows, "teacher"), _axis(rows, "student")
     left, right, bottom = max(LETTER * _longest(teachers) + 0.3, 1.75), 1.05, 0.85
     top = 1.05 + (0.32 * LETTER * _longest(students) if _slanted(students) else 0.0)

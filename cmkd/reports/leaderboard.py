@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from cmkd import files
+from cmkd.plan.claims import claims_file
 from cmkd.plan.suites import Suite
-from cmkd.reports import columns, figures, markdown, page
+from cmkd.reports import claims, columns, figures, markdown, page, published
 from cmkd.reports.board import boards, oddities
 from cmkd.reports.terminal import render_terminal
 
@@ -22,19 +23,23 @@ def leaderboard(suite: Suite) -> pd.DataFrame:
 
 
 def write(suite: Suite) -> list[Path]:
-    """Write leaderboard.{csv,md,html} and the figures; return their paths."""
+    """Write leaderboard.{csv,md,html}, claims.{md,csv} and the figures; return their paths."""
     table = leaderboard(suite)
+    judged = claims.write(suite)
+    svg = judged[-1] if claims_file(suite.catalog).is_file() else None
+    found = {name: published.of_suite(suite, name) for name in suite.datasets}
     remarks = {name: oddities(suite, name) for name in dict.fromkeys(table["dataset"])}
     drawn = figures.write(table, suite.name, suite.results / "figures" / suite.name)
     folder = suite.results / "tables" / suite.name
     texts = {
         "leaderboard.csv": to_csv(table),
-        "leaderboard.md": markdown.render(table, suite.name, remarks),
-        "leaderboard.html": page.render(table, suite.name, remarks, drawn),
+        "leaderboard.md": markdown.render(table, suite.name, remarks, found),
+        "leaderboard.html": page.render(table, suite.name, remarks, drawn, found, svg),
     }
     for name, text in texts.items():
         files.write_text(folder / name, text)
-    return [folder / name for name in texts] + [path for paths in drawn.values() for path in paths]
+    figure_paths = [path for paths in drawn.values() for path in paths]
+    return [*(folder / name for name in texts), *figure_paths, *judged]
 
 
 def to_csv(table: pd.DataFrame) -> str:

@@ -4,18 +4,26 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from cmkd.reports import wording
+from cmkd.reports import published, wording
+from cmkd.reports.published import Figure
 
 
-def render(table: pd.DataFrame, suite: str, remarks: Mapping[str, Sequence[str]]) -> str:
+def render(
+    table: pd.DataFrame,
+    suite: str,
+    remarks: Mapping[str, Sequence[str]],
+    figures: Mapping[str, Sequence[Figure]] | None = None,
+) -> str:
     """Return the whole document; `remarks` are sentences on each dataset's published data.
 
-    Figures are linked where `tables` writes them: ../../figures/SUITE/.
+    `figures` are others' published results, by dataset. Drawings are linked where `tables` writes
+    them: ../../figures/SUITE/.
     """
     parts = [f"# Leaderboard of the suite `{suite}`"]
     for dataset in dict.fromkeys(table["dataset"]):
         rows = table[table["dataset"] == dataset]
         parts += [_section(rows, dataset, suite, remarks.get(dataset, ()))]
+        parts += published.markdown((figures or {}).get(dataset, ()))
     if table.empty:
         parts.append("The suite has no runs.")
     return "\n\n".join(parts) + "\n"

@@ -8,7 +8,8 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from cmkd.reports import columns, wording
+from cmkd.reports import columns, published, wording
+from cmkd.reports.published import Figure
 from cmkd.reports.template import PAGE
 
 TITLES = {
@@ -22,8 +23,13 @@ def render(
     suite: str,
     remarks: Mapping[str, Sequence[str]],
     figures: Mapping[tuple[str, str], Sequence[Path]],
+    others: Mapping[str, Sequence[Figure]] | None = None,
+    claims: Path | None = None,
 ) -> str:
-    """Return the page; `figures` are the files drawn, by (dataset, kind), PNG then SVG."""
+    """Return the page; `figures` are the files drawn, by (dataset, kind), PNG then SVG.
+
+    `others` are published figures by dataset; `claims` is the SVG of the claims.
+    """
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -32,7 +38,12 @@ def render(
         _section(table[table["dataset"] == name], name, remarks.get(name, ()), figures)
         for name in dict.fromkeys(table["dataset"])
     ]
-    return template.render(suite=suite, sections=sections) + "\n"
+    for section in sections:
+        found = (others or {}).get(section["dataset"], ())
+        section["published"] = [figure.cells() for figure in found]
+    words = {"title": published.TITLE, "heads": published.HEADS, "grades": published.GRADES}
+    drawn = _inline(claims) if claims else None
+    return template.render(suite=suite, sections=sections, published=words, claims=drawn) + "\n"
 
 
 def _section(
@@ -68,9 +79,14 @@ def _row(row: pd.Series, headline: bool) -> dict[str, Any]:
     """Return one row's texts, and what its look depends on."""
     return {
         "cells": wording.cells(row, headline),
-        "empty": not columns.known(row["value"]),
+        "look": "empty" if not columns.known(row["value"]) else _look(row),
         "gains": {4: _sign(row, "gain_alone"), 5: _sign(row, "gain_teacher")},
     }
+
+
+def _look(row: pd.Series) -> str:
+    """Return peek for a row whose epoch was chosen on the test clips, else ""."""
+    return "peek" if row["readout"] == "peek" else ""
 
 
 def _sign(row: pd.Series, name: str) -> str:

@@ -130,6 +130,14 @@ def summary(states: Sequence[RunState]) -> list[str]:
     ]
 
 
+def ids_hash(states: Sequence[RunState]) -> str:
+    """Return what names the test clips of runs: the hash of one set, or of the folds' hashes."""
+    found = sorted({(s.job.fold, str(s.metrics.get("ids_hash", ""))) for s in states})
+    if len(found) < 2:
+        return found[0][1] if found else ""
+    return files.sha256_text("\n".join(f"{fold} {value}" for fold, value in found))
+
+
 def _word(status: str) -> str:
     """Return a status as a note begins with it."""
     return "not done" if status == MISSING else status

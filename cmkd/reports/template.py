@@ -26,7 +26,8 @@ PAGE = """\
   td { border-bottom: 1px solid var(--line); }
   .left { text-align: left; }
   tbody tr:hover { background: var(--shade); }
-  tr.empty td { color: var(--faint); }
+  tr.empty td, tr.peek td { color: var(--faint); }
+  tr.peek td { font-style: italic; }
   code { font: .95em ui-monospace, "DejaVu Sans Mono", monospace; }
   .up { color: var(--up); font-weight: 600; }
   .down { color: var(--down); font-weight: 600; }
@@ -59,7 +60,7 @@ its interval leaves zero out.</li>
 </tr></thead>
 <tbody>
 {% for row in section.rows %}
-<tr{% if row.empty %} class="empty"{% endif %}>
+<tr{% if row.look %} class="{{ row.look }}"{% endif %}>
 {% for cell in row.cells %}
 {% if loop.index0 == 1 %}
 <td class="left"><code>{{ cell }}</code></td>
@@ -92,6 +93,22 @@ its interval leaves zero out.</li>
 {% endfor %}
 </ul>
 {% endif %}
+{% if section.published %}
+<h3>{{ published.title }}</h3>
+<div class="wide">
+<table>
+<thead>
+<tr>{% for head in published.heads %}<th class="left">{{ head }}</th>{% endfor %}</tr>
+</thead>
+<tbody>
+{% for row in section.published %}
+<tr>{% for cell in row %}<td class="left">{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+<p class="about">{{ published.grades }}</p>
+{% endif %}
 <div class="figures">
 {% for figure in section.figures %}
 <figure><img alt="{{ figure.title }}" src="{{ figure.data }}"></figure>
@@ -100,6 +117,11 @@ its interval leaves zero out.</li>
 {% else %}
 <p>The suite has no runs.</p>
 {% endfor %}
+{% if claims %}
+<h2>The paper's claims</h2>
+<p class="about">Estimates and verdicts; claims.md beside this page has each rule and reason.</p>
+<div class="figures"><figure><img alt="The paper's claims" src="{{ claims }}"></figure></div>
+{% endif %}
 </body>
 </html>
 """

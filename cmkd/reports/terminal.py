@@ -32,7 +32,8 @@ def _section(rows: pd.DataFrame, dataset: str) -> str:
     for label in labels:
         if label != "not run":
             lines += _wrapped(f"[{label}] intervals are {wording.LABELS[label]}")
-    lines += _wrapped(wording.CUT) if columns.is_cut(rows) else []
+    for sentence in [*wording.marks(rows), *([wording.CUT] if columns.is_cut(rows) else [])]:
+        lines += _wrapped(sentence)
     for note, runs in wording.remarks(rows).items():
         lines += _wrapped(f"{', '.join(runs)}: {note}")
     lines += _wrapped("hours: of all done runs, each with its share of its teacher's")
@@ -79,10 +80,9 @@ def _pad(text: str, width: int, left: bool) -> str:
 
 def _cells(row: pd.Series, headline: bool) -> list[str]:
     """Return a row's texts, in the order of HEADS."""
-    name = row["run"] if headline else f"{row['run']} ({row['readout']})"
     return [
         columns.rank(row["rank_low"], row["rank_high"]),
-        name,
+        wording.title(row, headline),
         columns.with_interval(row["value"], row["low"], row["high"]) or "–",
         wording.gain(row, "gain_alone"),
         wording.gain(row, "gain_teacher"),

@@ -25,6 +25,7 @@ MARKERS = {
     "transformer_to_cnn": ("v", "a transformer (CNNs only)"),
     "same_class": ("s", "a model of its class"),
     "self": ("D", "itself"),
+    "ensemble": ("P", "(an ensemble of runs)"),
 }
 COSTS = {
     "hours": "device hours of one training, its share of the teacher's included",

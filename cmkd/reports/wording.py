@@ -29,6 +29,7 @@ DIRECTIONS = {
     "transformer_to_cnn": "transformer → CNN",
     "same_class": "same class",
     "self": "self",
+    "ensemble": "ensemble",
 }
 LABELS = {
     "runs+clips": "over new trainings and new test clips",
@@ -45,6 +46,14 @@ GAIN_MAP = (
 )
 
 
+PEEK = (
+    "Rows marked (peek) are too good by construction: their epoch was chosen on the test clips, "
+    "the published habit for ESC-50. They are not ranked and teach nobody."
+)
+ENSEMBLES = (
+    "Rows ens:NAME are ensembles: the mean of the probabilities of the runs that the remarks name. "
+    "Their gain over alone is over the ensemble of the same students alone."
+)
 CUT = (
     "Intervals of values are shown within 0 and 100; where runs are few the formula goes past "
     "these, and leaderboard.csv holds what it gives."
@@ -52,8 +61,12 @@ CUT = (
 
 
 def run_counts(rows: pd.DataFrame) -> tuple[int, int]:
-    """Return how many runs of a dataset are done and planned; a run's readouts count once."""
-    counts = rows.groupby("run")[["done", "planned"]].max().sum()
+    """Return how many runs of a dataset are done and planned; a run's readouts count once.
+
+    Ensembles are no runs.
+    """
+    runs = rows[rows["direction"] != "ensemble"]
+    counts = runs.groupby("run")[["done", "planned"]].max().sum()
     return int(counts["done"]), int(counts["planned"])
 
 
@@ -72,8 +85,20 @@ def explanation(rows: pd.DataFrame) -> list[str]:
         "Runs: done/planned. Hours: device hours of all done runs; the total adds each run's share "
         "of its teacher's, divided among the teacher's students.",
     ]
+    sentences += marks(rows)
     sentences += [CUT] if columns.is_cut(rows) else []
     return [*sentences, GAIN_MAP] if "map" in set(rows["metric"]) else sentences
+
+
+def marks(rows: pd.DataFrame) -> list[str]:
+    """Return the sentences on rows that are no plain runs, where there are any."""
+    peeked, combined = (rows["readout"] == "peek").any(), (rows["direction"] == "ensemble").any()
+    return [*([PEEK] if peeked else []), *([ENSEMBLES] if combined else [])]
+
+
+def title(row: pd.Series, headline: bool) -> str:
+    """Return a row's name: the run's, and the readout's where it is a further one."""
+    return str(row["run"]) if headline else f"{row['run']} ({row['readout']})"
 
 
 def headings(rows: pd.DataFrame) -> list[str]:
@@ -84,10 +109,9 @@ def headings(rows: pd.DataFrame) -> list[str]:
 
 def cells(row: pd.Series, headline: bool) -> list[str]:
     """Return a row's texts, in the order of HEADINGS; the run's name is bare."""
-    name = row["run"] if headline else f"{row['run']} ({row['readout']})"
     return [
         columns.rank(row["rank_low"], row["rank_high"]),
-        name,
+        title(row, headline),
         DIRECTIONS.get(row["direction"], row["direction"].replace("_to_", " → ")),
         columns.with_interval(row["value"], row["low"], row["high"]) or "–",
         *(gain(row, name) for name in ("gain_alone", "gain_teacher")),
@@ -109,13 +133,16 @@ def gain(row: pd.Series, name: str) -> str:
 
 
 def remarks(rows: pd.DataFrame) -> dict[str, list[str]]:
-    """Return {remark: runs it is about}, in the order of the rows."""
+    """Return {remark: rows it is about}, in the order of the rows.
+
+    A run stands for all its readouts where its headline one has the remark.
+    """
     found: dict[str, list[str]] = {}
-    for run, notes in zip(rows["run"], rows["notes"], strict=True):
-        for note in filter(None, notes.split("; ")):
+    for (_, row), headline in zip(rows.iterrows(), leaders(rows), strict=True):
+        for note in filter(None, row["notes"].split("; ")):
             if not note.startswith("data: "):
-                runs = found.setdefault(note, [])
-                runs.extend([run] if run not in runs else [])
+                named = found.setdefault(note, [])
+                named.extend([] if row["run"] in named else [title(row, headline)])
     return found
 
 

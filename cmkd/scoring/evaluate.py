@@ -7,30 +7,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from torch import nn
 
 from cmkd import files
-from cmkd.audio import views
+from cmkd.audio.views import CACHE_BYTES
 from cmkd.data.clips import Clips
 from cmkd.errors import DataError, RunError
 from cmkd.models import weights
 from cmkd.plan.recipes import digest, read_recipe
-from cmkd.scoring import costs, failures, metrics
-from cmkd.scoring.predict import BATCH, choose_device, predict
-from cmkd.scoring.scores import ids_hash, write_scores
+from cmkd.scoring import by_epoch, costs, epochs, failures
+from cmkd.scoring.predict import choose_device
+from cmkd.scoring.splits import Recipe, Split
 
-Recipe = Mapping[str, Any]
 # An area under the curve this near one half says that nothing was learned.
 CHANCE_MARGIN = 0.02
+# What metrics.json says of each readout; `epochs` only of those made of the scores of epochs.
+OF_A_READOUT = ("value", "metrics", "weights", "epochs")
 
 
 def evaluate(run: Path, prepared: Path, execution: Mapping[str, Any]) -> None:
     """Score a trained run's test clips (and validation clips) and write its numbers.
 
     Writes scores.npz, scores-val.npz where there is a validation split, scores-READOUT.npz for
-    further readouts, cost-evaluate.json and, last, metrics.json; then removes state/.
+    further readouts (`checkpoints` and `peek` are made of the weights by epoch in state/),
+    cost-evaluate.json and, last, metrics.json; then removes state/.
 
     Raises:
         RunError: the folder holds no finished training, or one of another recipe or other clips.
@@ -56,21 +56,32 @@ def _evaluate(
     device = choose_device(execution)
     recipe, clips = read_recipe(run / "recipe.yaml"), Clips(prepared)
     fold = _fold(run, clips)
-    names = dict.fromkeys([recipe["training"]["readout"], *recipe["training"].get("readouts", [])])
-    readouts, clips_scored = {}, 0
+    split = _test_split(recipe, clips, fold, execution)
+    headline = recipe["training"]["readout"]
+    names = tuple(dict.fromkeys([headline, *recipe["training"].get("readouts", [])]))
+    readouts: dict[str, Any] = {}
     for name in names:
-        headline = name == recipe["training"]["readout"]
-        suffix = "" if headline else f"-{name}"
+        if name in epochs.BY_EPOCH:
+            continue
+        suffix = "" if name == headline else f"-{name}"
         model = weights.load_run(run, f"weights{suffix}.safetensors")[0].to(device)
-        test = _score(run, model, recipe, clips, fold, suffix)
-        readouts[name] = test
-        clips_scored += test["n"]
-        if headline:
+        readouts[name] = _score(run, model, split, suffix)
+        if name == headline:
             _validation(run, model, recipe, clips, fold)
-    files.write_json(
-        run / "cost-evaluate.json", costs.evaluation(device, began, clips_scored, execution)
-    )
-    return _summary(run, recipe, recipe_digest, readouts)
+    readouts |= by_epoch.score(run, recipe, recipe_digest, split, model)
+    cost = costs.evaluation(device, began, split.scored, execution)
+    files.write_json(run / "cost-evaluate.json", cost)
+    return _summary(run, recipe, recipe_digest, {name: readouts[name] for name in names})
+
+
+def _test_split(recipe: Recipe, clips: Clips, fold: int, execution: Mapping[str, Any]) -> Split:
+    """Return the test clips; banks stay in memory only where the epochs are scored too."""
+    many = bool(epochs.readouts(recipe["training"]))
+    room = int(execution.get("cache_bytes", CACHE_BYTES)) if many else 0
+    split = Split(clips, fold, "test", recipe, room)
+    if not len(split):
+        raise DataError(f"fold {fold} of {clips.folder} has no test clip: nothing to evaluate")
+    return split
 
 
 def _fold(run: Path, clips: Clips) -> int:
@@ -84,52 +95,19 @@ def _fold(run: Path, clips: Clips) -> int:
     return int(inputs["fold"])
 
 
-def _score(
-    run: Path, model: nn.Module, recipe: Recipe, clips: Clips, fold: int, suffix: str
-) -> dict[str, Any]:
+def _score(run: Path, model: nn.Module, split: Split, suffix: str) -> dict[str, Any]:
     """Score the test split, write its file and return its numbers."""
-    indices = clips.subset(fold, "test")
-    if not len(indices):
-        raise DataError(f"fold {fold} of {clips.folder} has no test clip: nothing to evaluate")
-    logits = _split(run / f"scores{suffix}.npz", model, recipe, clips, indices)
-    targets = clips.labels[indices]
-    values = metrics.all_metrics(logits, targets, recipe["dataset"]["labels"])
-    value = values[recipe["dataset"]["metric"]]
-    if value is None:
-        raise DataError(
-            f"fold {fold} of {clips.folder} has no test clip with a label, so that its "
-            f"{recipe['dataset']['metric']} is undefined; look at the labels in manifest.csv"
-        )
-    return {
-        "value": value,
-        "metrics": values,
-        "weights": files.sha256_file(run / f"weights{suffix}.safetensors"),
-        "n": len(indices),
-        "classes_scored": metrics.classes_scored(targets),
-        "ids_hash": ids_hash(clips.ids[indices]),
-    }
+    logits = split.logits(model)
+    split.write(run / f"scores{suffix}.npz", logits)
+    sha256 = files.sha256_file(run / f"weights{suffix}.safetensors")
+    return {**split.numbers(logits), "weights": sha256}
 
 
 def _validation(run: Path, model: nn.Module, recipe: Recipe, clips: Clips, fold: int) -> None:
     """Score the validation split where there is one."""
-    indices = clips.subset(fold, "val")
-    if len(indices):
-        _split(run / "scores-val.npz", model, recipe, clips, indices)
-
-
-def _split(
-    path: Path, model: nn.Module, recipe: Recipe, clips: Clips, indices: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
-    """Score some clips, write the file and return the logits [clips, classes]."""
-    device = next(model.parameters()).device
-    banks = views.batches(clips, indices, recipe["input"], BATCH, device)
-    logits = predict(model, banks, device)
-    if not np.isfinite(logits).all():
-        bad = clips.ids[indices][~np.isfinite(logits).all(axis=1)][0]
-        raise DataError(f"clip {bad} has scores that are not finite; look at its samples")
-    targets, sources = clips.labels[indices], clips.sources[indices]
-    write_scores(path, clips.ids[indices], clips.classes, logits, targets, sources)
-    return logits
+    split = Split(clips, fold, "val", recipe)
+    if len(split):
+        split.write(run / "scores-val.npz", split.logits(model))
 
 
 def _summary(
@@ -151,7 +129,7 @@ def _summary(
         "classes_scored": head["classes_scored"],
         "ids_hash": head["ids_hash"],
         "readouts": {
-            key: {part: value[part] for part in ("value", "metrics", "weights")}
+            key: {part: value[part] for part in OF_A_READOUT if part in value}
             for key, value in readouts.items()
         },
         "warnings": [*_earlier_warnings(run), *_chance(head["metrics"])],

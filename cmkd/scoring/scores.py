@@ -1,5 +1,6 @@
 """Files of scores: NumPy archives without objects whose bytes depend on their content alone."""
 
+import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,16 @@ def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
                 np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
 
 
+def read_npz(path: Path) -> dict[str, npt.NDArray[Any]] | None:
+    """Return the arrays of a file by name, None where it is absent or damaged."""
+    try:
+        # From memory, since NumPy leaves a damaged archive open.
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile):
+        return None
+
+
 def write_scores(
     path: Path,
     ids: npt.NDArray[np.str_],
@@ -31,8 +42,12 @@ def write_scores(
     logits: npt.NDArray[np.float32],
     targets: npt.NDArray[np.uint8],
     sources: npt.NDArray[np.str_],
+    further: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> None:
-    """Write one split's scores: ids, sources [n], classes [c], logits and targets [n, c]."""
+    """Write one split's scores: ids, sources [n], classes [c], logits and targets [n, c].
+
+    `further` arrays stand behind these, for whoever knows their names.
+    """
     arrays: dict[str, npt.NDArray[Any]] = {
         "ids": np.asarray(ids, dtype=np.str_),
         "classes": np.asarray(classes, dtype=np.str_),
@@ -40,7 +55,7 @@ def write_scores(
         "targets": np.asarray(targets, dtype=np.uint8),
         "sources": np.asarray(sources, dtype=np.str_),
     }
-    write_npz(path, arrays)
+    write_npz(path, arrays | dict(further or {}))
 
 
 def ids_hash(ids: Sequence[str] | npt.NDArray[np.str_]) -> str:

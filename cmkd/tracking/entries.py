@@ -137,7 +137,8 @@ def _scores(metrics: Mapping[str, Any]) -> list[str]:
     sentence = f"**{METRICS.get(name, name)} {text}** on the {split} clips, readout {readout}."
     table = ["| readout | metric | value |", "|---|---|---|"]
     for of, found in _readouts(metrics):
-        table += [f"| {of} | {key} | {number:.4f} |" for key, number in _numbers(found)]
+        named = f"{of} (epoch chosen on the test clips)" if of == "peek" else of
+        table += [f"| {named} | {key} | {number:.4f} |" for key, number in _numbers(found)]
     return [sentence, "\n".join(table)]
 
 

@@ -148,6 +148,17 @@ def test_balanced_weights_by_hand():
     assert balanced_weights(labels) == pytest.approx([common, common, common + rare, 0.0])
 
 
+def test_balanced_weights_in_pieces_are_those_of_the_whole_table(monkeypatch):
+    labels = (np.random.default_rng(2).random((50, 7)) < 0.3).astype(np.uint8)
+    rows = np.arange(0, 50, 3)
+    present = labels[rows].astype(np.float64)
+    # To the bit: a draw must not change because of how the weights were summed up.
+    wanted = present @ (1000.0 / (present.sum(axis=0) + 0.01))
+    assert np.array_equal(balanced_weights(labels, rows), wanted)
+    monkeypatch.setattr(module, "CELLS", 28)
+    assert balanced_weights(labels, rows) == pytest.approx(wanted, rel=1e-12)
+
+
 def test_balanced_order_draws_by_weight_with_replacement():
     weights = np.array([1.0, 0.0, 2.0, 5.0] * 2500)
     order = draws(Subset(10000, weights), 0, 1, 0, 0, {"sampling": "balanced"}).order

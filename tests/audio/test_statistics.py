@@ -8,7 +8,7 @@ import torch
 
 from cmkd import files
 from cmkd.audio import statistics as module
-from cmkd.audio.statistics import comparison, statistics, write_statistics
+from cmkd.audio.statistics import comparison, drift, statistics, write_statistics
 from cmkd.audio.views import plain
 from cmkd.errors import DataError
 
@@ -64,7 +64,8 @@ def test_the_file_and_the_printed_line(make_clips, tmp_path, monkeypatch, capsys
     assert record["published"] == published
     assert files.sidecar(out).read_text() == files.sha256_file(out) + "\n"
     printed = capsys.readouterr().out.strip().splitlines()
-    assert printed == [comparison(record)]
+    far = [f"  note: {drift(record)}"] if published else []
+    assert printed == [comparison(record), *far]
 
 
 def test_the_difference_is_ours_minus_theirs():
@@ -74,3 +75,28 @@ def test_the_difference_is_ours_minus_theirs():
         "std 5.2500; against the published constants (ast egs/esc50): mean +0.1268, std -0.1085"
     )
     assert "no published constants" in comparison(record | {"published": None})
+
+
+AUDIOSET = {"mean": -4.2677393, "std": 4.5689974, "source": "ast"}
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "said"),
+    [
+        (-4.2677393, 4.5689974, None),
+        (-4.56, 4.2, None),
+        (-4.58, 4.5689974, "the mean is -0.31 and the std +0 % off the published constants."),
+        (-4.2677393, 5.1, "the mean is +0.00 and the std +12 % off"),
+        (-3.3834944, 3.8869045, "the mean is +0.88 and the std -15 % off"),
+    ],
+)
+def test_statistics_far_from_the_published_are_explained(mean, std, said):
+    found = drift({"mean": mean, "std": std, "published": AUDIOSET})
+    assert found.startswith(said) if said else found == ""
+    if said:
+        assert "re-upload at 32 kHz had mean -3.4 and std 3.9" in found
+        assert "ast issues 85 and 108" in found and "Compare results on one copy only" in found
+
+
+def test_without_published_constants_nothing_is_far():
+    assert drift({"mean": 0.0, "std": 1.0, "published": None}) == ""

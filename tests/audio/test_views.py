@@ -125,6 +125,20 @@ def test_banks_equal_the_textbook(clips, input_part, mixup):
     assert np.array_equal(batch.clips, indices[epoch.draws.order])
 
 
+def test_compact_labels_give_the_targets_of_a_table(make_clips, input_part):
+    from cmkd.data.labels import Labels
+
+    table, compact = make_clips([900] * 12), make_clips([900] * 12)
+    compact.labels = Labels.of([np.flatnonzero(row).tolist() for row in table.labels], 4)
+    part, indices = input_part | {"sampling": "balanced"}, table.subset(0, "train")
+    batches = [
+        Views(clips, indices, part, 0, 0, 0, 4.0).epoch(1).batch(0, len(indices))
+        for clips in (table, compact)
+    ]
+    assert torch.equal(batches[0].targets, batches[1].targets)
+    assert np.array_equal(batches[0].clips, batches[1].clips)
+
+
 def test_teaching_modes(clips, input_part):
     indices = clips.subset(0, "train")
 

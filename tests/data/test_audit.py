@@ -165,3 +165,13 @@ def test_declared_oddities_can_be_read_back(tmp_path: Path) -> None:
     audit.declare("source", "source s1 lies in folds 1 and 2.", ["a"])
     audits.write(tmp_path / "audit.json", ENTRY, [], audit)
     assert audits.declared(tmp_path) == ["source s1 lies in folds 1 and 2."]
+
+
+def test_clips_twice_are_counted() -> None:
+    assert table_findings([*ROWS, ROWS[2], ROWS[2]]) == ["clip c has 3 rows: keep one."]
+
+
+def test_where_clips_may_be_lost_the_list_of_classes_is_fixed() -> None:
+    assert table_findings(ROWS, classes=["dog", "hen", "cow"], on_missing="count") == []
+    found = table_findings(ROWS, classes=["dog", "cow"], on_missing="count")
+    assert len(found) == 1 and found[0].startswith("class 'hen' (b, d) is not declared")

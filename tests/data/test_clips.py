@@ -110,3 +110,25 @@ def test_training_needs_no_decoder() -> None:
     code = f"import sys, cmkd.data.clips; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_said(prepared: Path) -> None:
+    clips = Clips(prepared)
+    samples = (prepared / "clips.bin").read_bytes()
+    with open(prepared / "clips.bin", "r+b") as file:
+        file.truncate(len(samples) - 2)
+    with pytest.raises(DataError, match=r"clips\.bin ends within clip rising-00011"):
+        clips.wave(35)
+    assert len(clips.wave(34)) == 8000
+
+
+def test_a_table_of_many_pieces_is_read_whole(
+    toy: dict[str, Any], prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Clips(prepared)
+    monkeypatch.setattr("cmkd.data.manifest.PIECE", 7)
+    pieces = Clips(prepared)
+    for name in ("ids", "splits", "sources", "lengths"):
+        assert getattr(whole, name).tolist() == getattr(pieces, name).tolist()
+    assert whole.labels.tolist() == pieces.labels.tolist()
+    assert np.array_equal(whole.wave(30), pieces.wave(30))

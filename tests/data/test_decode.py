@@ -193,3 +193,11 @@ def _outcome(folder: Path, row: dict[str, str]) -> str:
         return f"{info}"
     wanted = -(-info.frames * 16000 // info.sample_rate)
     return "" if len(wave) == wanted else f"{len(wave)} samples instead of {wanted}"
+
+
+def test_a_recording_longer_than_allowed_is_refused_after_as_much(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.full(16000, 0.25), 8000)
+    assert len(decode.decode(path, 2.0)[0]) == 32000
+    with pytest.raises(DataError, match="lasts more than 1.9 s, the most that a clip"):
+        decode.decode(path, 1.9)

@@ -66,7 +66,7 @@ def task(**changes) -> Task:
         "seed": 0,
         "model": model,
         "views": FakeViews(),
-        "objective": objectives.alone,
+        "objective": objectives.find("alone"),
         "options": options | changes.pop("options", {}),
         "optimiser": torch.optim.Adam(model.parameters(), betas=(0.95, 0.999), weight_decay=5e-7),
         "schedule": Schedule(training),
@@ -124,7 +124,7 @@ def test_history_has_a_row_an_epoch_with_means_over_clips() -> None:
     model, views, total = net(dropout=0.0), FakeViews().epoch(1), 0.0
     for start, stop in ((0, 4), (4, 8), (8, 11)):
         batch = views.batch(start, stop)
-        found = objectives.alone(model(batch.student), None, batch.targets, task().options)
+        found = objectives.find("alone")(model(batch.student), None, batch.targets, task().options)
         total += found.total.item() * (stop - start)
     assert rows[1]["loss"] == pytest.approx(total / CLIPS)
     assert rows[1]["loss_hard"] == rows[1]["loss"]
@@ -141,7 +141,7 @@ def test_warmup_begins_at_exactly_zero() -> None:
 
 def taught(**changes) -> Task:
     teacher = Teacher(net(seed=9), "teacher", CPU)
-    return task(objective=objectives.distill, teacher=teacher, **changes)
+    return task(objective=objectives.find("distill"), teacher=teacher, **changes)
 
 
 def test_lambda_one_equals_training_alone_to_the_bit() -> None:

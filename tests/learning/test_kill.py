@@ -13,6 +13,7 @@ import pytest
 RUNNER = Path(__file__).with_name("kill_runner.py")
 SAME = ("weights.safetensors", "weights-last.safetensors", "weights-averaged.safetensors")
 SCORES = ("scores.npz", "scores-val.npz", "scores-averaged.npz", "metrics.json", "recipe.yaml")
+BY_EPOCH = ("scores-checkpoints.npz", "scores-peek.npz", "scores-epochs.npz")
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def order(trained, wanted, taught, multi, data: SimpleNamespace) -> Callable[[in
         changes = taught(teacher) | multi | {
             "training.epochs": epochs,
             "training.readout": "best",
-            "training.readouts": ["last", "averaged"],
+            "training.readouts": ["last", "averaged", "checkpoints", "peek"],
             "training.average": [2, epochs],
             "training.schedule": {"kind": "plateau", "patience": 1, "factor": 0.5},
             "input.mixup": 0.5,
@@ -51,7 +52,7 @@ def killed_and_whole(order: dict, folder: Path, fractions: list[float]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {str(folder / "killed"): len(fractions)}
-    for name in (*SAME, *SCORES):
+    for name in (*SAME, *SCORES, *BY_EPOCH):
         one, other = (folder / run / name for run in ("whole", "killed"))
         assert one.read_bytes() == other.read_bytes(), name
     left = [sorted(path.name for path in (folder / run).iterdir()) for run in ("whole", "killed")]

@@ -1,4 +1,4 @@
-"""Readouts: last, averaged, best."""
+"""Readouts: last, averaged, best, and what is kept for checkpoints and peek."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from cmkd.errors import ConfigError
-from cmkd.learning.readouts import Readouts, wanted
+from cmkd.learning.readouts import Readouts, wanted, with_weights
 
 
 def training(**changes) -> dict:
@@ -68,3 +68,27 @@ def test_headline_first_each_once() -> None:
 def test_an_unknown_readout_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'averaged'"):
         wanted(training(readout="average"))
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "peek"])
+def test_a_readout_without_weights_is_no_headline(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{name}' has no weights, so it cannot be the headline"):
+        Readouts(training(readout=name, average=[1, 2]), validated=True)
+    assert with_weights(wanted(training(readouts=["best", name]))) == ("last", "best")
+
+
+def test_every_epoch_is_offered_to_be_kept() -> None:
+    chosen, seen = Readouts(training(readouts=["peek"]), validated=False), []
+    chosen.keep = lambda epoch, model: seen.append(epoch)
+    for epoch in (1, 2, 3, 4):
+        chosen.end_epoch(epoch, net(1.0), None)
+    assert seen == [1, 2, 3, 4]
+    assert not chosen.sums and not chosen.best
+
+
+def test_the_range_of_checkpoints_lies_within_the_epochs_and_sums_no_weights() -> None:
+    with pytest.raises(ConfigError, match="must lie within epochs 1 to 4"):
+        Readouts(training(readouts=["checkpoints"], average=[2, 5]), validated=False)
+    chosen = Readouts(training(readouts=["checkpoints"], average=[1, 2]), validated=False)
+    chosen.end_epoch(1, net(1.0), None)
+    assert not chosen.sums

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -171,7 +172,8 @@ def test_it_says_what_was_decided_and_a_line_an_epoch(trained, wanted, capsys) -
 def test_no_test_clip_is_read(trained, wanted, data, monkeypatch) -> None:
     read, wave = set(), Clips.wave
     monkeypatch.setattr(Clips, "wave", lambda self, i: (read.add(int(i)), wave(self, i))[1])
-    trained(wanted(**{"input.mixup": 0.5}))
+    peeking = {"training.readouts": ["checkpoints", "peek"], "training.average": [2, 3]}
+    trained(wanted(**{"input.mixup": 0.5}, **peeking))
     assert read == set(Clips(data.single).subset(1, "train").tolist())
 
 
@@ -325,6 +327,17 @@ def test_chance_by_hand() -> None:
     # Drawn three times as often, the rare class is as frequent as the other.
     shares = torch.tensor([1.0, 1.0, 1.0, 3.0])
     assert outputs.chance_loss(targets, {"labels": "single"}, shares) == pytest.approx(math.log(2))
+
+
+def test_chance_of_many_clips_in_pieces_is_that_of_all_at_once(monkeypatch) -> None:
+    table = (np.random.default_rng(0).random((30, 4)) < 0.4).astype(np.uint8)
+    rows, options = np.arange(3, 29), {"labels": "multi", "smoothing": 0.1}
+    shares = np.random.default_rng(1).random(len(rows))
+    wanted = outputs.chance_loss(torch.from_numpy(table[rows]).float(), options,
+                                 torch.from_numpy(shares))  # fmt: skip
+    monkeypatch.setattr(outputs, "PIECE", 7)
+    found = outputs.chance_loss(outputs._frequencies(table, rows, shares), options)
+    assert found == pytest.approx(wanted, rel=1e-6)
 
 
 def test_outputs_swept_away_are_only_written_again(trained, wanted, monkeypatch) -> None:

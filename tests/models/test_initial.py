@@ -1,5 +1,7 @@
 """What a training starts from: nothing, ImageNet, a file, another run."""
 
+import json
+
 import pytest
 import timm
 import torch
@@ -157,10 +159,50 @@ def test_a_run_with_more_frames_gives_the_middle_of_its_positions(tmp_path):
     assert torch.equal(model.positions, source.positions[:, :, 2:8])
 
 
-def test_a_run_of_another_architecture_is_refused(tmp_path):
-    weights.save(tmp_path / "w", _build({**SMALL, "widths": [4, 8]}), {})
-    with pytest.raises(InputError, match=r"does not fit this model: 'features.2.0.weight' is \[8"):
-        weights.initialise(_build(SMALL), {**SMALL, "weights": "run:toy/x"}, tmp_path / "w")
+@pytest.mark.parametrize(
+    "part, other, message",
+    [
+        (SMALL, {"widths": [4, 8]}, r"'features.2.0.weight' is \[8"),
+        (SMALL, {"widths": [4]}, "it lacks 'features.2.0.weight'"),
+        (PLAIN, {"depth": 2}, "the model has no 'blocks.1.attn.proj.bias'"),
+        (PLAIN, {"patch": [4, 8]}, r"'patches.weight' is \[24, 1, 4, 8\]"),
+        (CNN, {"backbone": "mobilenetv3_small_075"}, "'backbone.blocks.0.0.bn2"),
+    ],
+)
+def test_a_run_of_another_architecture_is_refused(tmp_path, part, other, message):
+    weights.save(tmp_path / "w", _build({**part, **other}), {"recipe": "0123456789abcdef"})
+    for place in ({"weights": "run:toy/x"}, {"weights": str(tmp_path / "w")}):
+        with pytest.raises(InputError, match=f"does not fit this model: .*{message}") as caught:
+            weights.initialise(_build(part), {**part, **place}, tmp_path / "w")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", [CNN, {**AST, "stride": [16, 16]}, PLAIN])
+def test_a_run_of_other_length_and_classes_starts_body_but_not_head(tmp_path, part):
+    source = Normalised(_build(part, classes=8, frames=96, seed=1), mean=0.0, scale=1.0)
+    weights.save(tmp_path / "w", source, {"recipe": "x", "classes": json.dumps(list("abcdefgh"))})
+    model = _build(part, classes=5, frames=48, seed=2)
+    before = _copy(model)
+    weights.initialise(model, {**part, "weights": "run:toy/x"}, tmp_path / "w", list("abcde"))
+    state = source.model.state_dict()
+    heads = [name for name in before if name.startswith("head.")]
+    body = [name for name in before if name not in (*heads, "positions")]
+    assert _same(model, state, body) and _same(model, before, heads)
+    if "positions" in before:
+        have, native = model.positions.shape[2], source.model.positions
+        first = native.shape[2] // 2 - have // 2
+        assert torch.equal(model.positions, native[:, :, first : first + have])
+
+
+@pytest.mark.parametrize(
+    "names, taken", [(["a", "b", "c"], True), (["c", "b", "a"], False), (None, True)]
+)
+def test_a_classifier_is_taken_only_for_the_same_classes_in_the_same_order(tmp_path, names, taken):
+    source = _build(SMALL, seed=1)
+    weights.save(tmp_path / "w", source, {"classes": json.dumps(["a", "b", "c"])})
+    model = _build(SMALL, seed=2)
+    weights.initialise(model, {**SMALL, "weights": "run:toy/x"}, tmp_path / "w", names)
+    assert torch.equal(model.head.linear.weight, source.head.linear.weight) == taken
 
 
 def test_a_run_that_is_not_given_is_asked_for():

@@ -195,7 +195,7 @@ def test_the_esc50_recipe_is_the_published_one() -> None:
         **{"behaviour": 1, "optimiser": "adam", "lr": 1e-4, "betas": [0.95, 0.999]},
         **{"weight_decay": 5e-7, "batch": 48, "epochs": 25, "warmup_steps": 0, "readout": "last"},
         "schedule": {"kind": "step", "start": 5, "every": 1, "factor": 0.85},
-        "readouts": [],
+        **{"readouts": ["averaged", "checkpoints", "peek"], "average": [16, 25]},
     }
     view = ast["input"]
     assert (view["frames"], view["mixup"]) == (512, 0.0)
@@ -207,6 +207,46 @@ def test_the_esc50_recipe_is_the_published_one() -> None:
     assert cnn["model"]["normalise"]["factor"] == 1.0
     taught = suite.recipe("esc50", "ast_tiny@effnet_b0").values["objective"]
     assert (taught["lambda"], taught["tau"], taught["smoothing"]) == (0.5, 1.0, 0.1)
+
+
+# lr, batch, epochs, schedule (kind, first drop, every), readout, average: the tables of the sibling
+# codes, whose schedules count finished epochs (first drop one epoch later), and R1 for FSD50K.
+@pytest.mark.parametrize(
+    ("dataset", "model", "expected"),
+    [
+        ("fsd50k", "effnet_b0", (5e-4, 24, 50, "plateau", None, None, "best", [31, 50])),
+        ("fsd50k", "effnet_b0_att", (5e-4, 24, 50, "plateau", None, None, "best", [31, 50])),
+        ("fsd50k", "ast_tiny", (5e-5, 12, 50, "plateau", None, None, "best", [31, 50])),
+        ("audioset_balanced", "effnet_b0", (1e-3, 100, 60, "step", 36, 5, "averaged", [41, 60])),
+        ("audioset_balanced", "ast_tiny", (5e-5, 12, 25, "step", 11, 5, "averaged", [6, 25])),
+        ("audioset", "effnet_b0_att", (1e-4, 100, 30, "step", 11, 5, "averaged", [16, 30])),
+        ("audioset", "ast_tiny", (1e-5, 12, 5, "step", 3, 1, "averaged", [1, 5])),
+    ],
+)
+def test_the_published_rows(dataset: str, model: str, expected: tuple[Any, ...]) -> None:
+    suite = suites.load(CONFIG / "config.yaml", {"datasets": [dataset]})
+    values = suite.recipe(dataset, model).values
+    training, view = values["training"], values["input"]
+    schedule = training["schedule"]
+    assert expected == (
+        *(training["lr"], training["batch"], training["epochs"], schedule["kind"]),
+        *(schedule.get("start"), schedule.get("every"), training["readout"], training["average"]),
+    )
+    assert schedule["factor"] == 0.5 and schedule.get("patience", 2) == 2
+    assert training["warmup_steps"] == 1000
+    assert (view["frames"], view["mixup"], view["mixup_alpha"]) == (1000, 0.5, 10.0)
+    assert (view["frequency_mask"], view["time_mask"], view["noise"]) == (48, 192, 0.1)
+    sampling = "uniform" if dataset == "audioset_balanced" else "balanced"
+    assert view["sampling"] == sampling
+    readouts = {"fsd50k": ["last", "averaged", "checkpoints"]}.get(dataset, ["last", "checkpoints"])
+    assert training["readouts"] == readouts
+
+
+def test_esc10_keeps_the_readout_that_its_finished_runs_have() -> None:
+    suite = suites.load(CONFIG / "esc10.yaml")
+    training = suite.recipe("esc10", "small_cnn").values["training"]
+    assert training["readouts"] == [] and "average" not in training
+    assert suite.recipe("esc10", "small_cnn").digest == "3c525188ae01f15e"
 
 
 def test_a_models_part_stands_by_itself() -> None:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,59 @@ def test_initial_weights_in_a_circle_are_refused(bench: Any) -> None:
     bench.models["a"]["recipe"]["model"]["weights"] = "run:birds/b@a"
     with pytest.raises(ConfigError, match=r"circle: birds/a needs birds/b@a needs birds/a; break"):
         bench.load()
+
+
+def test_a_word_for_weights_serves_every_model(bench: Any) -> None:
+    bench.variants |= {
+        "pre": {"model": {"weights": "run:cars/{model}"}},
+        "pre_taught": {"model": {"weights": "run:cars/{model}@c"}},
+        "file": {"model": {"weights": "weights/{model}.safetensors"}},
+    }
+    suite = bench.load(pairs=["a+pre", "b+pre", "b+pre_taught@a+pre", "a+file"], folds=[3])
+    initial = {run: suite.initial_of(Job("birds", run, 3, 0)) for run in ("a+pre", "b+pre")}
+    assert initial == {"a+pre": Job("cars", "a", 0, 0), "b+pre": Job("cars", "b", 0, 0)}
+    taught = suite.recipe("birds", "b+pre_taught@a+pre").values
+    assert taught["model"]["weights"] == "run:cars/b@c"
+    source = suite.recipe("cars", "b@c").digest
+    assert taught["initial"] == {"run": "b@c", "dataset": "cars", "recipe": source}
+    assert suite.recipe("birds", "a+file").values["model"]["weights"] == "weights/a.safetensors"
+    assert "{" not in suite.recipe("birds", "b+pre").text
+    order = [(job.dataset, job.run) for job in suite.jobs()]
+    assert order.index(("cars", "c")) < order.index(("cars", "b@c"))
+    assert order.index(("cars", "b@c")) < order.index(("birds", "b+pre_taught@a+pre"))
+
+
+def test_a_change_of_the_source_reaches_those_that_start_from_it(bench: Any) -> None:
+    bench.variants["pre"] = {"model": {"weights": "run:cars/{model}"}}
+    keys = {"pairs": ["a+pre", "b+pre"]}
+    before = bench.load(**keys)
+    bench.recipes["datasets"]["cars"] = {"training": {"epochs": 11}}
+    bench.recipes["datasets_families"]["cars"] = {"ast": {"training": {"epochs": 10}}}
+    after = bench.load(**keys)
+    changed = {
+        r: before.recipe("birds", r).digest != after.recipe("birds", r).digest
+        for r in keys["pairs"]
+    }
+    assert changed == {"a+pre": True, "b+pre": False}
+
+
+@pytest.mark.parametrize(
+    ("weights", "path"),
+    [
+        ("run:birds/{model}+pre", "birds/a+pre needs birds/a+pre"),
+        ("run:birds/{model}@a+pre", "birds/a+pre needs birds/a@a+pre needs birds/a+pre"),
+    ],
+)
+def test_a_word_for_weights_may_not_lead_back(bench: Any, weights: str, path: str) -> None:
+    bench.variants["pre"] = {"model": {"weights": weights}}
+    with pytest.raises(ConfigError, match=f"circle: {re.escape(path)}; break"):
+        bench.load(pairs=["a+pre"])
+
+
+def test_another_word_in_braces_is_no_run(bench: Any) -> None:
+    bench.variants["pre"] = {"model": {"weights": "run:cars/{modell}"}}
+    with pytest.raises(ConfigError, match=r"'\{modell\}' is not the name of a run"):
+        bench.load(pairs=["a+pre"])
 
 
 def test_initial_weights_need_the_same_fold(bench: Any) -> None:

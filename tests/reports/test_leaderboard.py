@@ -66,7 +66,7 @@ def test_nothing_done_gives_every_row_without_numbers(made):
     assert set(table["done"]) == {0}
     assert set(table["planned"]) == {6}
     assert set(table["label"]) == {"not run"}
-    assert len(reports.tables(folder.suite)) == 7
+    assert len(reports.tables(folder.suite)) == 11
 
 
 def test_a_missing_fold_leaves_the_interval_and_the_rank_out(made):
@@ -164,6 +164,30 @@ def test_runs_on_other_test_clips_are_ranked_apart(made):
     assert table.loc["cnn_a@tr", ["rank_low", "rank_high"]].tolist() == [3, 3]
 
 
+def test_two_copies_of_a_dataset_are_ranked_and_compared_apart(made):
+    folder = made(datasets=["many"])
+    folder.quality = {"cnn_a": 0.2, "tr": 0.97, "tr@cnn_a": 0.97, "cnn_a@tr": 0.2}
+    folder.finish()
+    whole = by_run(folder)
+    assert whole.loc["cnn_a@tr", "gain_alone"] is not None and whole["ids_hash"].nunique() == 1
+    for job in folder.jobs("cnn_a"):
+        path = folder.suite.folder(job) / "scores.npz"
+        with np.load(path) as file:
+            arrays = dict(file)
+        kept = {key: arrays[key][3:] for key in ("ids", "logits", "targets", "sources")}
+        np.savez(path, **{**arrays, **kept})
+        digest = files.sha256_text("\n".join(sorted(kept["ids"])))
+        path = folder.suite.folder(job) / "metrics.json"
+        files.write_json(path, files.read_json(path) | {"ids_hash": digest, "n": len(kept["ids"])})
+    table = by_run(folder)
+    assert table["ids_hash"].nunique() == 2
+    assert table.loc["cnn_a", ["rank_low", "rank_high"]].tolist() == [1, 1]
+    assert table.loc["cnn_a@tr", "rank_high"] == 3
+    assert np.isnan(table.loc["cnn_a@tr", "gain_alone"])
+    assert "scored on different clips" in table.loc["cnn_a@tr", "notes"]
+    assert table.loc["tr@cnn_a", "gain_alone"] == whole.loc["tr@cnn_a", "gain_alone"]
+
+
 def test_one_seed_on_a_fixed_split_proves_no_rank(made):
     folder = made(datasets=["many"], seeds=[0])
     folder.quality = {"cnn_a": 0.0, "tr": 1.0}
@@ -211,7 +235,7 @@ def test_tables_made_again_have_the_same_bytes(made):
     folder.finish(*folder.suite.jobs()[:-3])
     folder.fail(folder.suite.jobs()[-1])
     first = {path: path.read_bytes() for path in reports.tables(folder.suite)}
-    assert len(first) == 3 + 2 * 2 * 2
+    assert len(first) == 3 + 2 * 2 * 2 + 4
     for path in first:
         path.unlink()
     second = {path: path.read_bytes() for path in reports.tables(folder.suite)}
@@ -224,6 +248,8 @@ def test_files_lie_where_the_design_says(made):
     expected = [tables / f"leaderboard.{kind}" for kind in ("csv", "md", "html")]
     for name in ("gains-tiny", "cost-tiny"):
         expected += [figures / f"{name}.png", figures / f"{name}.svg"]
+    expected += [tables / "claims.md", tables / "claims.csv"]
+    expected += [figures / "claims.png", figures / "claims.svg"]
     assert reports.tables(folder.suite) == expected
     assert all(path.is_file() for path in expected)
 

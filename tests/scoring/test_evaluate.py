@@ -206,7 +206,7 @@ def test_other_clips_are_refused(run: Path, prepared: Path) -> None:
 
 
 def test_scores_that_are_not_finite_name_the_clip(run: Path, prepared: Path, monkeypatch) -> None:
-    from cmkd.scoring import evaluate as module
+    from cmkd.scoring import splits as module
 
     def spoilt(*given: Any) -> np.ndarray:
         found = predict(*given)
@@ -224,14 +224,14 @@ def test_scores_that_are_not_finite_name_the_clip(run: Path, prepared: Path, mon
 def test_clips_without_any_label_are_refused(
     split: str, trained: Path, prepared: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    whole = Clips._targets
+    whole = Clips.__init__
 
-    def unlabelled(self: Clips, labels: Any) -> np.ndarray:
-        targets = whole(self, labels)
-        targets[self.splits == split] = 0
-        return targets
+    def unlabelled(self: Clips, folder: Path) -> None:
+        whole(self, folder)
+        self.labels = np.array(self.labels)
+        self.labels[self.splits == split] = 0
 
-    monkeypatch.setattr(Clips, "_targets", unlabelled)
+    monkeypatch.setattr(Clips, "__init__", unlabelled)
     if split == "test":
         run = shutil.copytree(trained, tmp_path / "run")
         with pytest.raises(DataError, match="no test clip with a label, so that its map is undef"):

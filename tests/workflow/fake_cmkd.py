@@ -36,6 +36,8 @@ def options(rest):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--shift-ms", type=float)
     parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--catalog", type=Path)
+    parser.add_argument("--download-only", action="store_true")
     return parser.parse_args(rest)
 
 
@@ -50,6 +52,10 @@ def with_hash(path, text):
 
 
 def prepare(given):
+    if given.download_only:
+        given.data_root.mkdir(parents=True, exist_ok=True)
+        (given.data_root / "download.json").write_text("{}\n")
+        return
     data = os.environ.get("FAKE_DATA", "as published")
     for name in ("manifest.csv", "clips.bin", "clips.csv"):
         with_hash(given.prepared / name, f"{name} {data}\n")
@@ -104,6 +110,9 @@ def tables(given):
     for name in (f"{kind}-{dataset}" for dataset in datasets for kind in ("gains", "cost")):
         for ending in ("png", "svg"):
             (figures / f"{name}.{ending}").write_text(name)
+    for made in (*(folder / f"claims.{kind}" for kind in ("csv", "md")),
+                 *(figures / f"claims.{kind}" for kind in ("png", "svg"))):  # fmt: skip
+        made.write_text("claims")
     for kind in ("csv", "md", "html"):
         (folder / f"leaderboard.{kind}").write_text("".join(f"{path}\n" for path in found))
 

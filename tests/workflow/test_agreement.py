@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -231,6 +232,22 @@ def test_rows_agree_with_the_record_beside_the_tables(suite: suites.Suite) -> No
     assert now.wanted_rows().agrees
     more = suites.Suite(CONFIG | {"seeds": [0, 1]}, "suite", suite.catalog)
     assert not agreement.Agreement(more).wanted_rows().agrees
+
+
+@pytest.mark.parametrize("name", ["claims.yaml", "paper.yaml"])
+def test_tables_are_made_again_when_what_they_read_has_changed(
+    suite: suites.Suite, tmp_path: Path, name: str
+) -> None:
+    own = tmp_path / "catalogue"
+    shutil.copytree(suite.catalog, own)
+    now = agreement.Agreement(suites.Suite(CONFIG, "suite", own))
+    files.write_text(now.rows_record(), now.wanted_rows().path.read_text())
+    assert now.wanted_rows().agrees
+    with (own / name).open("a") as file:
+        file.write("# a remark\n")
+    assert not now.wanted_rows().agrees
+    (own / name).unlink()
+    assert not now.wanted_rows().agrees
 
 
 def test_the_suite_file_is_read_back_as_an_equal_suite(suite: suites.Suite) -> None:

@@ -96,6 +96,18 @@ def test_tables_and_track_run_where_snakemake_was_started(cluster: Any, tmp_path
     assert submitted(tmp_path) == {}
 
 
+def test_downloads_run_where_snakemake_was_started(cluster: Any, tmp_path: Path) -> None:
+    file = {"url": "https://example.org/a.zip", "file": "a.zip", "folder": "a", "no_hash": "none"}
+    cluster.edit("datasets", "esc50", "downloads", to=[file])
+    cluster.edit("suite", "datasets", to=["toy", "esc50"])
+    cluster.edit("suite", "download", to=True)
+    refused = submit(cluster)
+    assert refused.returncode == 1
+    calls = [call for call in cluster.calls("prepare") if "--download-only" in call]
+    assert len(calls) == 1
+    assert submitted(tmp_path) == {"prepare": GOLDEN["prepare"]}
+
+
 def test_the_default_suite_is_planned_with_the_slurm_profile(clean: Any, count: Any) -> None:
     plan = clean.plan("--profile", "slurm", suite=None)
     assert count(plan) == {

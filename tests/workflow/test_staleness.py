@@ -69,7 +69,9 @@ def test_a_new_key_at_its_neutral_value_plans_nothing(finished: Any) -> None:
 
 
 def test_edits_of_code_rules_and_comments_plan_nothing(finished: Any) -> None:
-    for path in [*(finished.root / "cmkd").rglob("*.py"), *(finished.root / "config").iterdir()]:
+    tables_show = ("claims.yaml", "paper.yaml")
+    config = [f for f in (finished.root / "config").rglob("*.yaml") if f.name not in tables_show]
+    for path in [*(finished.root / "cmkd").rglob("*.py"), *config]:
         path.write_text(path.read_text() + "\n# edited\n")
     rule = finished.root / "workflow" / "rules" / "train.smk"
     rule.write_text(rule.read_text().replace('"cmkd train', '"nice cmkd train'))

@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from cmkd.errors import CmkdError
-from cmkd.plan import agreement, commands, names, suites
+from cmkd.plan import agreement, commands, downloads, names, suites
 
 
 def load_suite():
@@ -59,10 +59,11 @@ def every(name):
 
 
 def figures():
-    """Return the two figures of every dataset of the suite."""
+    """Return the two figures of every dataset of the suite, and that of the claims."""
     datasets = dict.fromkeys(job.dataset for job in SUITE.jobs())
     kinds, endings = ("gains", "cost"), ("png", "svg")
-    return expand(
+    claims = [f"{FIGURES}/claims.{ending}" for ending in endings]
+    return claims + expand(
         "{folder}/{kind}-{dataset}.{ending}",
         folder=FIGURES,
         kind=kinds,
@@ -79,6 +80,12 @@ def wanted_data(wildcards):
     """Return the recipe of a dataset's prepared files."""
     wanted = AGREEMENT.wanted_prepared(wildcards.dataset)
     return edge(wanted.path, wanted.agrees)
+
+
+def downloaded(wildcards):
+    """Return the marker of a download that must be there; its time says nothing."""
+    marker = AGREEMENT.marker(wildcards.dataset)
+    return edge(marker, True) if marker else []
 
 
 def wanted_run(wildcards):
@@ -160,6 +167,16 @@ def data_root_option(wildcards):
     """Return the option that says where the recordings are, if the configuration does."""
     root = SUITE.root(wildcards.dataset)
     return ["--data-root", str(root)] if root else []
+
+
+def data_file(wildcards):
+    """Return a dataset's recipe as a file."""
+    return str(AGREEMENT.data_file(wildcards.dataset))
+
+
+def download_options(wildcards):
+    """Return the options that fetch a dataset and do no more."""
+    return commands.download_options(SUITE, wildcards.dataset)
 
 
 def frontend_options(wildcards):

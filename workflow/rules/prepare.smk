@@ -1,9 +1,28 @@
-# From recordings to clips and their statistics.
+# From recordings, fetched where the suite says so, to clips and their statistics.
+
+
+localrules:
+    download,
+
+
+rule download:
+    output:
+        f"{SUITE.downloads}/{{dataset}}/{downloads.MARKER}",
+    log:
+        f"{LOGS}/download/{{dataset}}.log",
+    threads: 1
+    params:
+        wanted=data_file,
+        options=download_options,
+    shell:
+        # On the screen too: it shows the licence, and it takes long.
+        "cmkd prepare {params.wanted:q} {params.options:q} 2>&1 | tee {log:q}"
 
 
 rule prepare:
     input:
         wanted=wanted_data,
+        downloaded=downloaded,
     output:
         multiext(
             f"{PREPARED}/",

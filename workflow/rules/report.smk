@@ -1,4 +1,4 @@
-# The leaderboard and the figures, from finished runs alone.
+# The leaderboard, the claims and the figures, from finished runs alone.
 
 
 localrules:
@@ -12,6 +12,7 @@ rule tables:
         rows=wanted_rows,
     output:
         tables=[f"{TABLES}/leaderboard.{kind}" for kind in ("csv", "md", "html")],
+        claims=[f"{TABLES}/claims.{kind}" for kind in ("csv", "md")],
         figures=figures(),
         rows=str(AGREEMENT.rows_record()),
     log:

@@ -1,0 +1,1 @@
+"""Work on a whole suite that needs every floor below."""

@@ -1,0 +1,1 @@
+"""What a trained run has learned, beyond its score: one question a module, answered in numbers."""
