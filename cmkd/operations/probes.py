@@ -6,6 +6,7 @@ from pathlib import Path
 from cmkd import files
 from cmkd.errors import ConfigError, RunError, nearest
 from cmkd.plan.suites import Job, Suite
+from cmkd.probing import FORMAT
 from cmkd.progress import progress
 from cmkd.reports import probes, runs
 from cmkd.reports.probes import place
@@ -45,7 +46,9 @@ def _current(suite: Suite, job: Job, count: int) -> bool:
     """Tell whether a run's probe is there and is of its weights and as many clips."""
     found = runs.read(place(suite, job))
     weights = runs.sha256(suite.folder(job) / "weights.safetensors")
-    return found is not None and found.get("weights") == weights and found.get("asked") == count
+    if found is None or found.get("format") != FORMAT:
+        return False
+    return found.get("weights") == weights and found.get("asked") == count
 
 
 def _probe(suite: Suite, job: Job, count: int) -> None:

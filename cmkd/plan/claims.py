@@ -1,9 +1,10 @@
 """The paper's claims: from a few lines of claims.yaml to the runs and contrasts that each names.
 
 A template is a run's name in which S (a student), T (a teacher) and V (a variant) stand for words,
-with a dataset before it or a readout behind it where these are not the claim's own:
-`audioset/S+V@T (averaged)`. A selector gives a template for the run, one for what it is compared
-with, and what the letters range over; each choice of words makes a pair.
+with a dataset before it or a readout behind it where these are not the claim's own: `audioset/S+V@T
+(averaged)`. `(stability)` is no readout but a measure of `cmkd probe`: the correlation of a clip's
+logits with those of the clip shifted in time. A selector gives a template for the run, one for what
+it is compared with, and what the letters range over; each choice of words makes a pair.
 """
 
 import itertools
@@ -20,6 +21,7 @@ from cmkd.plan.names import Run
 from cmkd.plan.suites import Suite
 
 LETTERS = ("S", "T", "V")
+MEASURES = ("stability",)  # what stands in a readout's place and is read from probes
 DIRECTIONS = {
     "cross": ("cnn_to_transformer", "transformer_to_cnn"),
     "cnn_to_transformer": ("cnn_to_transformer",),

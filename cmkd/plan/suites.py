@@ -250,6 +250,20 @@ class Suite:
             )
         return fold
 
+    def shares_start(self, dataset: str, run: str | Run) -> bool:
+        """Tell whether all folds of a run, or of a teacher of it, start from one and the same run.
+
+        Then the folds of a seed are not independent trainings (docs/statistics.md).
+        """
+        values = self.recipe(dataset, run).values
+        if "teacher" in values and self.shares_start(dataset, values["teacher"]["run"]):
+            return True
+        initial = values.get("initial")
+        if initial is None or self.folds(dataset) == (0,):
+            return False
+        source = initial["dataset"]
+        return self.folds(source) == (0,) or self.shares_start(source, initial["run"])
+
     def students(self, job: Job) -> tuple[Job, ...]:
         """Return the suite's jobs that this job teaches."""
         return tuple(student for student in self.jobs() if self.teacher_of(student) == job)

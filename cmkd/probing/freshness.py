@@ -5,18 +5,17 @@ what it has seen, and those one deeper are what its students are taught on. The 
 much of a teacher's soft targets would be memory if both saw the same views.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from cmkd.audio.views import Clips, Views
+from cmkd.audio.views import Clips, Epoch, Views
 from cmkd.learning import losses
 
-POSITIONS = 256
-BATCH = 32
+CLIPS = 256
 
 
 def freshness(
@@ -40,25 +39,40 @@ def freshness(
     depth, labels = int(recipe["depth"]), str(recipe["dataset"]["labels"])
     device = next(model.parameters()).device
     epoch = int(recipe["training"]["epochs"]) - 1
-    found = {}
-    for name, at in (("seen", depth), ("fresh", depth + 1)):
-        views = Views(
+    drawn = {
+        name: Views(
             clips, indices, recipe["input"], *place, at, std, cache_bytes=0, device=device
-        )
-        drawn = views.epoch(epoch)
-        stop = min(len(drawn), POSITIONS)
-        found[name] = _loss(model, drawn, stop, labels)
-    return found
+        ).epoch(epoch)
+        for name, at in (("seen", depth), ("fresh", depth + 1))
+    }
+    positions = _same_clips(drawn["seen"], drawn["fresh"])
+    return {name: _loss(model, of, positions[name], labels) for name, of in drawn.items()}
 
 
-def _loss(model: nn.Module, drawn: Any, stop: int, labels: str) -> float:
-    """Return the mean hard loss over the first positions of an epoch."""
+def _same_clips(seen: Epoch, fresh: Epoch) -> dict[str, list[int]]:
+    """Return a position of each clip in both epochs: the first clips of the seen one that the
+    fresh one has too (balanced sampling leaves some out).
+    """
+    first = [
+        {int(clip): at for at, clip in reversed(list(enumerate(epoch.draws.order)))}
+        for epoch in (seen, fresh)
+    ]
+    common = [clip for clip in dict.fromkeys(map(int, seen.draws.order)) if clip in first[1]]
+    common = common[:CLIPS]
+    return {
+        name: [found[clip] for clip in common]
+        for name, found in zip(("seen", "fresh"), first, strict=True)
+    }
+
+
+def _loss(model: nn.Module, drawn: Epoch, positions: Sequence[int], labels: str) -> float:
+    """Return the mean hard loss over some positions of an epoch."""
     device = next(model.parameters()).device
     total = 0.0
+    model.eval()
     with torch.inference_mode():
-        for start in range(0, stop, BATCH):
-            batch = drawn.batch(start, min(start + BATCH, stop))
-            logits = model.eval()(batch.student.to(device))
-            loss = losses.HARD[labels](logits, batch.targets.to(device))
-            total += float(loss) * len(batch.targets)
-    return total / stop
+        for at in positions:
+            batch = drawn.batch(at, at + 1)
+            logits = model(batch.student.to(device))
+            total += float(losses.HARD[labels](logits, batch.targets.to(device)))
+    return total / len(positions)

@@ -72,6 +72,21 @@ def change(before: NDArray[Any], after: NDArray[Any], labels: str) -> dict[str, 
     return {"agreement": float(same.mean()), "distance": float(distance)}
 
 
+def stability(before: NDArray[Any], after: NDArray[Any]) -> Floats:
+    """Return each clip's correlation [clips] of its logits over classes before and after.
+
+    Scale and offset of the logits change nothing, so a model is no more stable for being less
+    certain. Where all logits of a clip are equal it is 1 if both are, else 0.
+    """
+    centred = [np.asarray(v, dtype=np.float64) - np.mean(v, axis=1, keepdims=True)
+               for v in (before, after)]  # fmt: skip
+    norms = [np.linalg.norm(values, axis=1) for values in centred]
+    product = norms[0] * norms[1]
+    flat = (norms[0] == norms[1]).astype(np.float64)
+    found = np.divide((centred[0] * centred[1]).sum(axis=1), product, out=flat, where=product > 0)
+    return np.asarray(found)
+
+
 def overlap(
     student: NDArray[Any], teacher: NDArray[Any], targets: NDArray[Any], labels: str
 ) -> dict[str, float | None]:

@@ -1,6 +1,6 @@
 """One run's probe: everything that is asked of it, as one JSON value."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,10 @@ from cmkd.audio.views import Banks
 from cmkd.data.clips import Clips
 from cmkd.errors import DataError, RunError
 from cmkd.models import weights
-from cmkd.probing import freshness, outputs, perturb, similarity
+from cmkd.probing import FORMAT, freshness, outputs, perturb, similarity
 from cmkd.scoring.metrics import all_metrics
 from cmkd.scoring.predict import BATCH, predict
 
-FORMAT = 1
 SHIFTS_MS = (0, 5, 10, 20, 50, 100, 200, 500)
 SNRS_DB = (40, 30, 20, 10, 0)
 LEVELS_DB = (-40, -20, -10, 10, 20)
@@ -89,6 +88,7 @@ def subject(
 def probe(of: Subject) -> dict[str, Any]:
     """Return all of a run's probe, as it is written to a JSON file."""
     plain = of.logits()
+    moved = {ms: of.logits(perturb.shift(ms)) for ms in SHIFTS_MS}
     found = {
         "format": FORMAT,
         "run": of.recipe["run"],
@@ -98,7 +98,8 @@ def probe(of: Subject) -> dict[str, Any]:
         "clips": len(of.indices),
         "weights": files.sha256_file(of.folder / "weights.safetensors"),
         "value": _value(of, plain),
-        "shifts": [_shifted(of, plain, ms) for ms in SHIFTS_MS],
+        "shifts": [_shifted(of, plain, ms, logits) for ms, logits in moved.items()],
+        "by_clip": _by_clip(of, plain, [logits for ms, logits in moved.items() if ms]),
         "noise": [
             {"snr_db": snr, "value": _value(of, of.logits(perturb.noise(snr)))} for snr in SNRS_DB
         ],
@@ -119,13 +120,23 @@ def _value(of: Subject, logits: Logits) -> float | None:
     return all_metrics(logits, of.targets, of.labels)[str(of.recipe["dataset"]["metric"])]
 
 
-def _shifted(of: Subject, plain: Logits, ms: float) -> dict[str, Any]:
+def _by_clip(of: Subject, plain: Logits, moved: Sequence[Logits]) -> dict[str, Any]:
+    """Return each clip's stability: the mean correlation of its logits with the shifted ones'."""
+    stable = np.mean([outputs.stability(plain, logits) for logits in moved], axis=0)
+    return {
+        "ids": of.clips.ids[of.indices].tolist(),
+        "sources": of.clips.sources[of.indices].tolist(),
+        "stability": stable.tolist(),
+    }
+
+
+def _shifted(of: Subject, plain: Logits, ms: float, moved: Logits) -> dict[str, Any]:
     """Return how the scores change when the clips are rolled by some milliseconds."""
-    moved = of.logits(perturb.shift(ms))
     return {
         "ms": ms,
         "value": _value(of, moved),
         **outputs.change(plain, moved, of.labels),
+        "stability": float(outputs.stability(plain, moved).mean()),
     }
 
 

@@ -1,7 +1,7 @@
 """The rows of one dataset: one for each run and readout, with gains, ranks and remarks."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cmkd.plan import names
@@ -59,6 +59,8 @@ class Board:
         if ensemble not in self._combined:
             labels = self.suite.dataset(self.dataset)["labels"]
             formed = ensembles.combine(ensemble, self.states, self.metric, labels)
+            apart = not any(self.suite.shares_start(self.dataset, run) for run in ensemble.runs)
+            formed = replace(formed, design=replace(formed.design, rng_per_fold=apart))
             self._combined[ensemble] = formed
         return self._combined[ensemble]
 
@@ -127,7 +129,8 @@ class Board:
             return self.combined(self.ensembles[str(run)]).design
         jobs = [state.job for state in self.states[str(run)]]
         folds, seeds = dict.fromkeys(j.fold for j in jobs), dict.fromkeys(j.seed for j in jobs)
-        return Design(self.metric, tuple(folds), tuple(seeds))
+        apart = not self.suite.shares_start(self.dataset, run)
+        return Design(self.metric, tuple(folds), tuple(seeds), apart)
 
     def _notes(self, run: Run, readout: str, states: Sequence[RunState]) -> list[str]:
         """Return what a reader of the row must know before its numbers."""

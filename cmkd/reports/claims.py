@@ -131,6 +131,7 @@ def _row(finder: Finder, claim: Claim, dataset: str, bars: Mapping[str, publishe
     done, planned = finder.count(_needed(claim, named))
     if row.verdict.word == verdicts.NOT_RUN and row.found is None:
         reason = f"{done} of {planned} runs are done" if done else f"none of {planned} runs is done"
+        reason = "; ".join(filter(None, [reason, claim.entry.get("needs")]))
         row = replace(row, verdict=replace(row.verdict, reason=reason))
     notes = (*named.notes, *finder.taken_notes())
     return replace(row, runs=done, planned=planned, notes=notes)
@@ -164,15 +165,16 @@ def _contrast_verdict(
     finder: Finder, claim: Claim, dataset: str, rule: Rule, named: Named, found: Estimate | None
 ) -> Verdict:
     """Return the verdict on one contrast, with its reference or premise where it has one."""
-    reference = premise = None
+    reference = premise = gain = None
     if rule.form == "less_than_reference":
         reference = finder.estimate(dataset, _side(claim, named.than))
+        gain = finder.estimate(dataset, _side(claim, named.pairs))
     if any(pair.given for pair in named.pairs):
         given = [pair.given for pair in named.pairs if pair.given]
         premise = finder.estimate(dataset, _mean(given))
         if not verdicts.usable(premise):
             return Verdict(verdicts.NOT_RUN, "a run of its premise is not done on every fold")
-    return verdicts.of_contrast(rule, found, reference, premise)
+    return verdicts.of_contrast(rule, found, reference, premise, gain)
 
 
 def _above_bar(found: Estimate | None, bar: float) -> Estimate | None:
@@ -268,7 +270,10 @@ def _scoped(finder: Finder, row: Row, named: Named) -> Row:
     """Add the interval over new models, and say where a verdict covers only the pairs run."""
     general = _general(finder, row, named)
     row = replace(row, general=general)
-    narrow = row.rule.form in ("one", "exists") or len(named.arms()) < 3
+    # A claim that names its models says nothing of others, one of "every student" does.
+    narrow = row.rule.form in ("one", "exists") or not any(
+        {"S", "T"} & set(p.words) for p in named.pairs
+    )
     if row.verdict.word != verdicts.SUPPORTED or narrow or _agrees(row, general):
         return row
     return replace(row, scope=PAIRS_RUN)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cmkd.errors import InputError
-from cmkd.plan.claims import Arm, Weights
+from cmkd.plan.claims import MEASURES, Arm, Weights
 from cmkd.plan.suites import Job, Suite
-from cmkd.reports import runs
+from cmkd.reports import probes, runs
 from cmkd.reports.gains import Design, Grid, Scores, readouts
 from cmkd.reports.runs import RunState
 from cmkd.scoring.intervals import Estimate
@@ -31,7 +31,8 @@ class Finder:
         arms = [(weight, self.grid(arm)) for arm, weight in weights.items()]
         if not arms or not all(grid for _, grid in arms):
             return None
-        design = Design(self.metric(dataset), self.suite.folds(dataset), self.suite.seeds)
+        apart = not any(self.suite.shares_start(arm.dataset, arm.run) for arm in weights)
+        design = Design(self.metric(dataset), self.suite.folds(dataset), self.suite.seeds, apart)
         try:
             return design.estimate(arms)
         except InputError as error:
@@ -40,6 +41,8 @@ class Finder:
 
     def grid(self, arm: Arm) -> Grid:
         """Return a run's scores by fold and seed."""
+        if arm.readout in MEASURES:
+            return self._probed(arm)
         if arm not in self._grids:
             metric = self.metric(arm.dataset)
             scores = self._scores.setdefault(metric, Scores(metric))
@@ -47,6 +50,15 @@ class Finder:
             readout = arm.readout or self._headline(arm)
             self._grids[arm], complaints = scores.grid(states, readout)
             self.notes.extend(complaints)
+        return self._grids[arm]
+
+    def _probed(self, arm: Arm) -> Grid:
+        """Return what a probe measured of a run, by fold and seed."""
+        if arm not in self._grids:
+            found = {job: probes.stability(self.suite, job) for job in self.jobs(arm)}
+            self._grids[arm] = {
+                (job.fold, job.seed): score for job, score in found.items() if score is not None
+            }
         return self._grids[arm]
 
     def jobs(self, arm: Arm) -> list[Job]:
@@ -63,11 +75,16 @@ class Finder:
         """
         named: dict[Job, bool] = {}
         for arm in arms:
-            readout = arm.readout or self._headline(arm)
             for job in self.jobs(arm):
-                done = readout in readouts(self._state(job))
+                done = self._done(arm, job)
                 named[job] = named.get(job, True) and done
         return sum(named.values()), len(named)
+
+    def _done(self, arm: Arm, job: Job) -> bool:
+        """Tell whether a training has what an arm needs: its readout, or its probe."""
+        if arm.readout in MEASURES:
+            return (job.fold, job.seed) in self._probed(arm)
+        return (arm.readout or self._headline(arm)) in readouts(self._state(job))
 
     def _headline(self, arm: Arm) -> str:
         """Return the readout that a run's recipe names."""

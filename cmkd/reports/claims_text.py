@@ -214,14 +214,25 @@ def _numbers(row: Row) -> list[str]:
         numbers.append(f"Smallest margin that these runs could prove: {100 * smallest:.1f} points")
     if verdict.named > 1:
         undecided = verdict.named - verdict.better - verdict.worse
+        above, below = _sides(row)
         numbers.append(
-            f"Of {verdict.named} pairs: {verdict.better} proven better, {verdict.worse} proven "
-            f"worse, {undecided} undecided (Holm's rule)"
+            f"Of {verdict.named} pairs: {verdict.better} proven {above}, {verdict.worse} proven "
+            f"{below}, {undecided} undecided (Holm's rule)"
         )
     if row.general:
         ends = " to ".join(points(end) for end in row.general)
         numbers.append(f"Interval over new models of these classes: {ends} points")
     return numbers
+
+
+def _sides(row: Row) -> tuple[str, str]:
+    """Return what a pair above and one below the margin is proven to be."""
+    if row.rule.form == "less_than_reference":
+        return "smaller than that share of the reference", "larger"
+    if row.rule.margin == 0:
+        return "better", "worse"
+    margin = points(row.rule.margin)
+    return f"above {margin} points", "below"
 
 
 def differences(suite: Suite, dataset: str) -> list[str]:

@@ -39,6 +39,7 @@ class Design:
     metric: str
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
+    rng_per_fold: bool = True  # whether the folds of a seed are independent trainings
 
     @property
     def planned(self) -> int:
@@ -51,13 +52,13 @@ class Design:
         return self.folds == (0,)
 
     def estimate(self, arms: Sequence[tuple[float, Grid]]) -> Estimate:
-        """Return the weighted sum of arms; random streams are keyed by (seed, fold)."""
-        return estimate(arms, self.folds, self.seeds, fixed_split=self.fixed_split)
+        """Return the weighted sum of arms; streams of a training are keyed by (seed, fold)."""
+        return estimate(arms, self.folds, self.seeds, self.rng_per_fold, self.fixed_split)
 
     def ranks(self, arms: Mapping[str, Grid]) -> dict[str, tuple[int, int]]:
         """Return each system's rank interval; none where the systems cannot be compared."""
         try:
-            return rank_intervals(arms, self.folds, self.seeds, fixed_split=self.fixed_split)
+            return rank_intervals(arms, self.folds, self.seeds, self.rng_per_fold, self.fixed_split)
         except InputError:
             return {}
 

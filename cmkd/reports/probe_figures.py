@@ -61,15 +61,16 @@ def _noise(found: Sequence[Mapping[str, Any]]) -> Line:
 def _level(found: Sequence[Mapping[str, Any]]) -> Line:
     """Return decibels and the metric; 0 dB is the clip as it is."""
     x, y = _averaged(found, "level", "gain_db", "value")
-    points = sorted([*zip(x, y, strict=True), (0.0, 100 * fmean(p["value"] for p in found))])
+    points = sorted([*zip(x, y, strict=True), (0.0, 100 * fmean(p["value"] or 0.0 for p in found))])
     return [a for a, _ in points], [b for _, b in points]
 
 
 def _averaged(found: Sequence[Mapping[str, Any]], part: str, key: str, value: str) -> Line:
     """Return a probe's list as x and mean y in percent."""
-    x = [float(row[key]) for row in found[0][part]]
-    y = [100 * fmean(p[part][n][value] or 0.0 for p in found) for n in range(len(x))]
-    return x, y
+    rows = [row for row in found[0][part] if row[value] is not None]
+    places = [found[0][part].index(row) for row in rows]
+    known = [[p[part][n][value] for p in found if p[part][n][value] is not None] for n in places]
+    return [float(row[key]) for row in rows], [100 * fmean(values) for values in known]
 
 
 def _reliability(found: Sequence[Mapping[str, Any]]) -> Line:

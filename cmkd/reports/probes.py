@@ -14,7 +14,9 @@ import pandas as pd
 from cmkd import files
 from cmkd.plan import names
 from cmkd.plan.suites import Job, Suite
+from cmkd.probing import FORMAT
 from cmkd.reports import probe_figures, references, runs, style
+from cmkd.scoring.influence import RunScore, mean_score
 
 COLUMNS = (
     *("dataset", "run", "direction", "probes", "value", "ece", "shift_agreement_10ms"),
@@ -36,10 +38,33 @@ def collect(suite: Suite) -> dict[tuple[str, str], list[Probe]]:
     found: dict[tuple[str, str], list[Probe]] = {}
     for job in suite.jobs():
         probe = runs.read(place(suite, job))
-        weights = runs.sha256(suite.folder(job) / "weights.safetensors")
-        if probe is not None and probe.get("weights") == weights:
+        weights = runs.sha256(_weights(suite, job))
+        if probe is not None and _fits(probe, weights):
             found.setdefault((job.dataset, job.run), []).append(probe)
     return found
+
+
+def stability(suite: Suite, job: Job) -> RunScore | None:
+    """Return how far a run's scores stay when clips are shifted, with what each clip adds.
+
+    The correlation over classes of a clip's logits with those of the shifted clip, mean over the
+    shifts; None where the run has no probe of its present weights.
+    """
+    probe = runs.read(place(suite, job))
+    if probe is None or not _fits(probe, runs.sha256(_weights(suite, job))):
+        return None
+    by_clip = probe["by_clip"]
+    return mean_score(by_clip["stability"], by_clip["ids"], by_clip["sources"])
+
+
+def _fits(probe: Probe, weights: str | None) -> bool:
+    """Tell whether a probe is of this version and of these weights."""
+    return probe.get("format") == FORMAT and probe.get("weights") == weights
+
+
+def _weights(suite: Suite, job: Job) -> Path:
+    """Return a run's weights."""
+    return suite.folder(job) / "weights.safetensors"
 
 
 def mean(values: Sequence[float | None]) -> float | None:

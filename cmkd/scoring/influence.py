@@ -96,6 +96,28 @@ def run_score(
     )
 
 
+def mean_score(
+    values: npt.ArrayLike, ids: Sequence[str] | Texts, sources: Sequence[str] | Texts | None = None
+) -> RunScore:
+    """Return a number that is a mean over clips, such as a probe's, as one run's score.
+
+    Args:
+        values: one for each clip [clips].
+        ids: clip ids, each once, in any order.
+        sources: source recording of each clip; "" is unknown and stands for itself.
+
+    Raises:
+        DataError: arrays that do not fit, a clip twice, fewer than two clips.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    names = _names(ids, len(numbers))
+    order = np.argsort(names)
+    numbers, names = numbers[order], names[order]
+    origin = None if sources is None else _sources(np.asarray(sources, str)[order], names)
+    value = float(numbers.mean())
+    return RunScore(value, numbers - value, names, origin, _digest(numbers))
+
+
 def jackknife(scores: Floats, positive: Mask) -> tuple[float, Areas]:
     """Return the average precision of one class and the one without each clip [clips].
 

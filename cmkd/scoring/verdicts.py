@@ -42,8 +42,10 @@ class Verdict:
 
     @property
     def p(self) -> float:
-        """Return the two-sided p-value of the nearer verdict."""
-        return min(1.0, 2 * min(self.p_supported, self.p_contradicted))
+        """Return the two-sided p-value of the verdict's own direction, or of the nearer one."""
+        own = {SUPPORTED: self.p_supported, CONTRADICTED: self.p_contradicted}
+        nearer = min(self.p_supported, self.p_contradicted)
+        return min(1.0, 2 * own.get(self.word, nearer))
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,11 @@ def _majority(
 
 
 def of_contrast(
-    rule: Rule, found: Maybe, reference: Maybe = None, premise: Maybe = None
+    rule: Rule,
+    found: Maybe,
+    reference: Maybe = None,
+    premise: Maybe = None,
+    gain: Maybe = None,
 ) -> Verdict:
     """Return the verdict on a claim about one contrast (mean, comparison, no_gain and so on).
 
@@ -213,10 +219,12 @@ def of_contrast(
         found: the contrast; None where a run that it names is missing.
         reference: for `less_than_reference`, the reference gain, which must be above zero.
         premise: what must be above zero for the claim to be decided either way.
+        gain: for `less_than_reference`, the gain itself: "much less, or nothing" is contradicted
+            only by one that is above zero, so that a reference which harms contradicts nothing.
     """
     if not usable(found) or found is None:
         return Verdict(NOT_RUN, "a run that it names is not done on every fold")
-    p_for, p_against = _directions(rule, found, reference)
+    p_for, p_against = _directions(rule, found, reference, gain)
     if premise is not None:
         base = up(premise, 0.0)
         p_for, p_against = max(p_for, base), max(p_against, base)
@@ -229,7 +237,7 @@ def of_contrast(
     return verdict if found.conclusive else _explained(verdict)
 
 
-def _directions(rule: Rule, found: Estimate, reference: Maybe) -> tuple[float, float]:
+def _directions(rule: Rule, found: Estimate, reference: Maybe, gain: Maybe) -> tuple[float, float]:
     """Return the p-values for and against."""
     if rule.form == "no_gain":
         inside = max(up(found, -rule.delta), down(found, rule.delta))
@@ -238,12 +246,14 @@ def _directions(rule: Rule, found: Estimate, reference: Maybe) -> tuple[float, f
     p_for, p_against = up(found, rule.margin), down(found, rule.margin)
     if rule.form == "less_than_reference":
         p_for = max(p_for, up(reference, 0.0))
+        p_against = max(p_against, _any_up(gain, 0.0))
     return p_for, p_against
 
 
-def _any_up(found: Estimate, margin: float) -> float:
+def _any_up(found: Maybe, margin: float) -> float:
     """Return p_up for a contradiction, which two seeds may give; 1 where nothing can be proven."""
-    return 1.0 if found.label in (CLIPS_ONLY, INCOMPLETE, ONE_SEED) else found.p_up(margin)
+    blind = (CLIPS_ONLY, INCOMPLETE, ONE_SEED)
+    return 1.0 if found is None or found.label in blind else found.p_up(margin)
 
 
 def _contrast_reason(rule: Rule, word: str, reference: Maybe) -> str:

@@ -66,10 +66,10 @@ def test_models_that_are_listed_need_not_be_the_suites(suite: suites.Suite) -> N
 
 
 def test_variants_are_sorted_and_those_that_change_nothing_left_out(suite: suites.Suite) -> None:
-    selector = {"run": "S+tau2+long@T", "over": "S+tau2", "where": "cnn_to_transformer"}
+    selector = {"run": "S+tau2+epochs50@T", "over": "S+tau2", "where": "cnn_to_transformer"}
     pair = named(suite, selector).pairs[0]
     assert list(pair.gain) == [
-        Arm("esc10", "small_ast+long+tau2@small_cnn"),
+        Arm("esc10", "small_ast+epochs50+tau2@small_cnn"),
         Arm("esc10", "small_ast"),  # without a teacher a temperature changes nothing
     ]
 

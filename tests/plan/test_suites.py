@@ -247,3 +247,13 @@ def test_every_suite_says_what_it_costs_and_gives(name: str) -> None:
     head = (CONFIG / f"{name}.yaml").read_text().split("datasets:")[0]
     for word in ("# command ", "# hardware ", "# hours ", "# disk ", "# result "):
         assert word in head
+
+
+def test_folds_that_start_from_one_run_are_not_independent(bench: Any) -> None:
+    bench.variants["same"] = {"model": {"weights": "run:birds/b"}}
+    suite = bench.load(pairs=["alone", "a+warm", "b@a+warm", "a+same"])
+    shared = {
+        run: suite.shares_start("birds", run) for run in ("a", "a+warm", "b@a+warm", "a+same")
+    }
+    assert shared == {"a": False, "a+warm": True, "b@a+warm": True, "a+same": False}
+    assert not suite.shares_start("cars", "a")  # a fixed split has no folds

@@ -81,3 +81,22 @@ def test_a_class_without_clips_has_no_value() -> None:
     targets[3] = [0, 1, 0]
     assert outputs.by_class(LOGITS, targets, "single")[2] is None
     assert outputs.by_class(LOGITS, targets, "multi")[2] is None
+
+
+def test_stability_is_pearsons_correlation_of_a_clips_logits() -> None:
+    before, after = np.random.default_rng(1).normal(size=(2, 6, 9))
+    expected = [np.corrcoef(one, two)[0, 1] for one, two in zip(before, after, strict=True)]
+    assert outputs.stability(before, after) == pytest.approx(expected)
+
+
+def test_less_certain_is_not_more_stable() -> None:
+    before, after = np.random.default_rng(2).normal(size=(2, 6, 9))
+    assert outputs.stability(before / 4 + 2, after / 4 + 2) == pytest.approx(
+        outputs.stability(before, after)
+    )
+
+
+def test_logits_that_are_all_equal() -> None:
+    flat, other = np.ones((1, 3)), np.array([[1.0, 2.0, 3.0]])
+    assert outputs.stability(flat, flat).tolist() == [1.0]
+    assert outputs.stability(flat, other).tolist() == [0.0]

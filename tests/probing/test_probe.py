@@ -96,6 +96,7 @@ def test_unshifted_scores_are_the_scored_ones(suite: Suite, probed: list[Path]) 
     assert found["shifts"][0]["ms"] == 0
     assert found["shifts"][0] | {"ms": 0} == {
         "ms": 0, "agreement": 1.0, "distance": 0.0, "value": found["value"],
+        "stability": pytest.approx(1.0),
     }  # fmt: skip
     assert found["clips"] == 24
 
@@ -147,13 +148,46 @@ def test_losses_are_of_the_views_at_that_depth(suite: Suite, name: str, depth: i
     std = files.read_json(suite.statistics(job))["std"]
     # Training's second and last epoch, as `learning.train` makes it.
     drawn = Views(clips, indices, recipe["input"], 0, 1, depth, std).epoch(1)
-    batch = drawn.batch(0, len(drawn))
+    batch = drawn.batch(0, len(drawn))  # every clip once, so both epochs have all of them
     with torch.no_grad():
         logits = model(batch.student)
     expected = -(batch.targets * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
     found = freshness.freshness(model, clips, indices, recipe, (0, 1), std)
     assert found[name] == pytest.approx(float(expected), rel=1e-5)
     assert found["seen"] != found["fresh"]
+
+
+def test_stability_is_the_mean_over_shifts(suite: Suite, probed: list[Path]) -> None:
+    job = suite.jobs()[0]
+    found = reports.stability(suite, job)
+    shifts = files.read_json(reports.place(suite, job))["shifts"]
+    expected = np.mean([row["stability"] for row in shifts if row["ms"]])
+    assert found.value == pytest.approx(expected)
+    assert len(found.ids) == 24 and found.ids.tolist() == sorted(found.ids)
+    assert found.influence.sum() == pytest.approx(0)
+
+
+def test_a_claim_reads_what_was_probed(suite: Suite, probed: list[Path]) -> None:
+    from cmkd.plan.claims import Arm
+    from cmkd.reports.claims_runs import Finder
+
+    taught, alone = (Arm("toy", run, "stability") for run in ("small_ast@small_cnn", "small_ast"))
+    finder = Finder(suite)
+    found = finder.estimate("toy", {taught: 1.0, alone: -1.0})
+    values = [finder.grid(arm)[1, 0].value for arm in (taught, alone)]
+    assert found.value == pytest.approx(values[0] - values[1])
+    assert finder.count([taught, alone]) == (2, 2)
+    jobs = {job.run: job for job in suite.jobs()}
+    reports.place(suite, jobs["small_ast"]).rename(
+        reports.place(suite, jobs["small_ast"]).with_suffix(".off")
+    )
+    try:
+        assert Finder(suite).count([taught, alone]) == (1, 2)
+        assert Finder(suite).estimate("toy", {taught: 1.0, alone: -1.0}) is None
+    finally:
+        reports.place(suite, jobs["small_ast"]).with_suffix(".off").rename(
+            reports.place(suite, jobs["small_ast"])
+        )
 
 
 def test_what_is_wrong_is_one_sentence(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:

@@ -209,6 +209,24 @@ def test_a_verdict_covers_the_pairs_run_until_new_models_agree(made):
         assert (row.general is not None) == general
 
 
+def test_one_pair_of_every_is_said_to_be_one(graded):
+    folder = graded(("alone", "tr@cnn_a"), (0, 1, 2), **UP)
+    folder = made_again(folder, ["cnn_a", "tr"])
+    for form in ("mean", "majority", "all"):
+        row = of(folder, form=form, pairs=TAUGHT)
+        assert (row.word, row.pairs_named) == ("supported (pairs run)", 1)
+    named = of(folder, form="mean", pairs={"run": "tr@cnn_a", "over": "tr"})
+    assert named.word == "supported"
+
+
+def test_pairs_above_a_margin_below_zero_are_not_called_better(graded):
+    folder = graded(("alone", "tr@cnn_a", "tr@cnn_b"), (0, 1, 2), **UP)
+    row = of(folder, form="all", margin="-delta", pairs=TAUGHT)
+    text = claims_text.markdown([row], folder.suite)
+    assert "proven above \N{MINUS SIGN}1.0 points" in text
+    assert "proven better" not in text
+
+
 def made_again(folder, models):
     """A suite of other models in the same folder, all finished; teaching helps everyone alike."""
     config = folder.suite.config | {"models": models, "pairs": ["alone", "cross"]}

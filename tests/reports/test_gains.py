@@ -147,3 +147,16 @@ def test_a_damaged_scores_file_is_said_and_left_out(made):
     assert not np.isnan(found["value"])
     with pytest.raises(RunError, match="evaluate this run again"):
         gains.load(path, "accuracy")
+
+
+def test_folds_that_start_from_one_run_count_by_seed(made, catalog):
+    path = catalog / "variants.yaml"
+    path.write_text(path.read_text() + 'pre: {model: {weights: "run:many/{model}"}}\n')
+    folder = made(pairs=["alone", "cnn_a+pre"], models=["cnn_a", "tr"])
+    folder.finish()
+    found, alone = row(folder, "cnn_a+pre"), row(folder, "tr")
+    assert (found["label"], alone["label"]) == ("seed means", "runs+clips")
+    means = hits(folder, "cnn_a+pre").mean(axis=(0, 2))  # a number for each of two seeds
+    assert found["value"] == pytest.approx(means.mean())
+    run_term = stats.t.ppf(0.975, 1) * means.std(ddof=1) / math.sqrt(2)
+    assert (found["high"] - found["low"]) / 2 >= run_term

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from cmkd.errors import ConfigError, DataError
-from cmkd.scoring.influence import jackknife, run_score
+from cmkd.scoring.influence import jackknife, mean_score, run_score
 
 
 def names(count):
@@ -125,3 +125,15 @@ def test_wrong_input_is_named(change, error, message):
 def test_one_clip_has_no_interval():
     with pytest.raises(DataError, match="at least two test clips"):
         run_score([[1.0, 0.0]], [[1, 0]], "accuracy", ["a"])
+
+
+def test_a_mean_over_clips_has_the_influence_of_accuracy() -> None:
+    right, ids = np.array([1.0, 0.0, 1.0, 1.0]), ["d", "a", "c", "b"]
+    logits = np.where(right[:, None] == 1, [[2.0, 1.0]], [[1.0, 2.0]])
+    targets = np.tile([1, 0], (4, 1))
+    expected = run_score(logits, targets, "accuracy", ids, ["x", "", "x", "y"])
+    found = mean_score(right, ids, ["x", "", "x", "y"])
+    assert found.value == expected.value
+    assert found.ids.tolist() == expected.ids.tolist()
+    assert found.influence.tolist() == expected.influence.tolist()
+    assert found.sources.tolist() == expected.sources.tolist()

@@ -11,7 +11,7 @@ from cmkd.errors import InputError
 from cmkd.scoring import verdicts
 from cmkd.scoring.influence import RunScore
 from cmkd.scoring.intervals import Estimate, estimate, holm, moderate_all
-from cmkd.scoring.verdicts import Rule, of_contrast, of_pairs
+from cmkd.scoring.verdicts import ALPHA, Rule, of_contrast, of_pairs
 
 ERROR = 0.004  # standard error of every made estimate, in fractions
 NU = 10
@@ -97,7 +97,24 @@ def test_much_less_needs_a_reference_that_gains():
     assert of_contrast(rule, known(GOOD), known(GOOD)).word == "supported"
     lost = of_contrast(rule, known(GOOD), known(NULL))
     assert (lost.word, lost.reason) == ("inconclusive", "the reference gain itself is not proven")
-    assert of_contrast(rule, known(BAD), known(NULL)).word == "contradicted"
+    lost = of_contrast(rule, known(BAD), known(NULL), gain=known(GOOD))
+    assert lost.word == "contradicted"
+
+
+def test_a_reference_that_harms_does_not_contradict_much_less_or_nothing():
+    """Its own gain is nothing: the contrast lies below zero by the reference alone."""
+    rule = Rule("less_than_reference")
+    found = of_contrast(rule, known(BAD), known(BAD), gain=known(NULL))
+    assert (found.word, found.reason) == ("inconclusive", "the reference gain itself is not proven")
+    assert of_contrast(rule, known(BAD), known(GOOD), gain=None).word == "inconclusive"
+
+
+def test_the_p_value_is_that_of_the_verdict():
+    """A small gain is proven, and that it is below delta more surely still."""
+    rule, gain = Rule("exists", delta=0.04), known(GOOD / 2)
+    found = of_pairs(rule, [gain], ["a"])
+    assert found.p_contradicted < found.p_supported <= ALPHA
+    assert (found.word, found.p) == ("supported", 2 * found.p_supported)
 
 
 def test_p_values_by_scipy():

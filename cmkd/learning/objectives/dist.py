@@ -5,9 +5,10 @@ With probabilities at temperature tau and Pearson's correlation r between teache
     soft = tau^2 [beta (1 - mean over clips of r over classes)
                   + gamma (1 - mean over classes of r over the batch's clips)]
 
-the inter-class and the intra-class relation. beta and gamma are 2 and tau is 1 on ImageNet, 4 on
-CIFAR-100. Multi-label: sigmoid instead of softmax (`use_sigmoid` in the authors' dist_kd.py). A
-batch of one clip has no intra-class relation, so that part is left out of it.
+the inter-class and the intra-class relation. beta and gamma 2, with tau 4 on CIFAR-100, are those
+of public re-implementations; the paper itself was not at hand. Multi-label: sigmoid instead of
+softmax, as ports of the authors' code to detection have it (`use_sigmoid`). A batch of one clip has
+no intra-class relation, so that part is left out of it.
 """
 
 from collections.abc import Mapping

@@ -5,10 +5,10 @@ alone, both at temperature tau:
 
     soft = tau^2 [alpha KL(b_teacher, b_student) + beta KL(q_teacher, q_student)]
 
-mean over the batch: target-class and non-target-class distillation (TCKD, NCKD). The authors'
-alpha 1 and beta 8 go with tau 4 (CIFAR-100; beta is tuned by data set and teacher, on ImageNet it
-is 0.5 at tau 1). Their warm-up of the soft part over epochs is left out. The target class of a
-mixed clip is that of the larger share.
+mean over the batch: target-class and non-target-class distillation (TCKD, NCKD). The authors' alpha
+1 and beta 8 go with tau 4 (CIFAR-100, as commonly quoted; beta is tuned by data set and teacher, on
+ImageNet it is 0.5 at tau 1 in the authors' configuration). Their warm-up of the soft part over
+epochs is left out. The target class of a mixed clip is that of the larger share.
 """
 
 from collections.abc import Mapping

@@ -6,7 +6,7 @@ learns the teacher's order and gaps but not its scale:
     soft = tau^2 KL(softmax(z(teacher) / tau), softmax(z(student) / tau)), mean over the batch
 
 tau is the base temperature and divides both sides (2 in most of the authors' commands). Their
-weights of the two parts, 0.1 for labels and 9 for the teacher, give way to lambda.
+weight of the soft part, 9, gives way to lambda. The paper itself was not at hand.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ REFUSES = {
     "found"
 }
 SMALLEST_SPREAD = 1e-7
-"""Added to the standard deviation, as in the authors' code."""
+"""Added to the standard deviation (of classes - 1), as in re-implementations that cite it."""
 
 
 def loss(student: Tensor, teacher: Tensor, targets: Tensor, options: Mapping[str, Any]) -> Losses:

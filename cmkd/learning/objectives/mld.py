@@ -4,9 +4,9 @@ Each class by itself is a question of yes or no (one-versus-all):
 
     soft = sum over classes of KL(Bernoulli(teacher), Bernoulli(student)), mean over the batch
 
-so it is `distill` with `soft: kl` times the number of classes. L2D weighs it 10 against the labels'
-loss and adds losses on label-wise embeddings; here lambda weighs it, and the embeddings are left
-out. L2D has no temperature: tau divides the teacher's logits only, as in `distill`.
+so it is `distill` with `soft: kl` times the number of classes. L2D adds losses on label-wise
+embeddings, which are left out; its own weight and reduction of this part could not be confirmed, so
+lambda weighs the sum over classes. tau divides the teacher's logits only, as in `distill`.
 """
 
 from collections.abc import Mapping
