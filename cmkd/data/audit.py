@@ -78,7 +78,8 @@ def check_present(
     else:
         audit.note("missing", f"{sentence}; they are left out.", clips)
         if len(missing) == len(rows):
-            audit.stop("missing", f"none of {len(rows)} clips is under {data_root}: correct it.")
+            obtain = str(entry.get("obtain") or "correct it").rstrip(".")
+            audit.stop("missing", f"none of {len(rows)} clips is under {data_root}: {obtain}.")
     gone = set(clips)
     return [row for row in rows if row.clip not in gone]
 

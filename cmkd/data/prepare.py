@@ -48,6 +48,11 @@ def _is_finished(out: Path, recipe_text: str) -> bool:
     recipe = out / "recipe.yaml"
     if not recipe.is_file() or recipe.read_text(encoding="utf-8") != recipe_text:
         return False
+    return _is_whole(out)
+
+
+def _is_whole(out: Path) -> bool:
+    """Tell whether a folder holds a finished dataset, of whatever recipe."""
     if not all(files.sidecar(out / name).is_file() for name in PREPARED):
         return False
     try:
@@ -72,9 +77,11 @@ def _make(
     audits.check_audio(rows, facts, audit, eroded)
     if eroded:
         rows = losses.leave_out(entry, listed, rows, facts, audit)
-    audits.write(out / "audit.json", entry, (facts[row.clip] for row in rows), audit)
+    path = out / ("audit-stopped.json" if audit.findings and _is_whole(out) else "audit.json")
+    audits.write(path, entry, (facts[row.clip] for row in rows), audit)
     _say(entry, rows, facts, audit)
-    audits.raise_findings(entry, audit, out / "audit.json")
+    audits.raise_findings(entry, audit, path)
+    (out / "audit-stopped.json").unlink(missing_ok=True)
     return rows, work, facts
 
 

@@ -8,7 +8,7 @@ from cmkd.errors import ConfigError, nearest
 
 Options = TypeVar("Options")
 
-SHARED_KEYS = frozenset({"behaviour", "builder", "weights", "normalise"})
+SHARED_KEYS = frozenset({"behaviour", "builder", "code", "weights", "normalise"})
 """Keys of the part that are not the builder's: how it starts and how its input is scaled."""
 
 NEUTRAL = {"dropout": (0.0,), "drop_path": (0.0,), "stem": ("mean", "sum")}

@@ -175,6 +175,12 @@ def summary(suite: Suite) -> str:
     """Return the lines under the list of `cmkd plan`."""
     whole = estimate(suite)
     count = len({(job.dataset, job.run) for job in suite.jobs()})
+    if whole.unknown and not whole.hours:
+        words = ", ".join(whole.unknown)
+        return (
+            f"{whole.jobs} trainings of {count} runs\n"
+            f"no estimate of hours and disk: the size of {words} is not in the catalogue"
+        )
     lines = [
         f"{whole.jobs} trainings of {count} runs",
         f"{hours(whole.hours)} on one H100-class GPU in float32 (an estimate, not measured)",

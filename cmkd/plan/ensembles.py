@@ -35,6 +35,7 @@ def read(config: Mapping[str, Any]) -> tuple[Ensemble, ...]:
         if isinstance(of, Mapping)
         else Ensemble(name, tuple(of))
         for name, of in sorted((config.get("ensembles") or {}).items())
+        if not isinstance(of, str)  # which the form has refused
     )
 
 

@@ -324,6 +324,7 @@ def resolve(
         origin["objective.name"] = Origin("a run without a teacher", "")
     for part in PARTS:
         parts[part]["behaviour"] = BEHAVIOUR[part]
+    _own_code(parts)
     values: dict[str, Any] = {
         "run": str(run),
         "depth": run.depth,
@@ -342,6 +343,20 @@ def resolve(
         source, name = initial_name(str(values["model"]["weights"]))
         values["initial"] = {"run": name, "dataset": source, "recipe": initial.digest}
     return finish(values, origin)
+
+
+def _own_code(parts: dict[str, Any]) -> None:
+    """Note the version that a builder's or an objective's file gives itself, unless it is 1."""
+    files = (
+        ("model", "models", "build", "builder"),
+        ("objective", "learning/objectives", "loss", "name"),
+    )
+    for part, package, function, key in files:
+        found = modules.literals(package, function, ("BEHAVIOUR",)).get(
+            parts[part].get(key, ""), {}
+        )
+        if found.get("BEHAVIOUR", 1) != 1:
+            parts[part]["code"] = found["BEHAVIOUR"]
 
 
 def finish(values: Mapping[str, Any], origin: dict[str, Origin]) -> Recipe:

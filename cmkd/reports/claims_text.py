@@ -27,19 +27,20 @@ WORDS = (
 RULES = {
     "one": "supported if the pair's interval lies above {m}, contradicted if below",
     "exists": "supported if some pair is above {m} after a correction for all pairs, contradicted "
-    "if every pair is below {d}",
+    "if every pair is below {d} points",
     "all": "supported if every pair is above {m}, contradicted if one is below by Holm's rule",
     "majority": "supported if more than half of the pairs are proven above {m}, contradicted if "
     "half or more are proven not to be (partial conjunction)",
     "mean": "supported if the interval of the mean lies above {m}, contradicted if below",
     "at_least": "supported if the interval lies above {m} (the published figure, where one is "
     "named), contradicted if below",
-    "no_gain": "supported if the interval of the mean lies within −{d} and +{d}, contradicted if "
-    "outside",
+    "no_gain": "supported if the interval of the mean lies within −{d} and +{d} points, "
+    "contradicted if outside",
     "comparison": "supported if the interval of the first gain minus the second lies above {m}, "
     "contradicted if below",
     "less_than_reference": "supported if {r} of the reference gain minus the gain lies above zero "
-    "and the reference gain is proven itself, contradicted if it lies below",
+    "and the reference gain is proven itself, contradicted if it lies below and the gain is proven "
+    "itself",
     "probe": "decided by other measurements than scores",
 }
 WIDTH = 110
@@ -193,9 +194,11 @@ def _details(row: Row) -> str:
 def _rule(row: Row) -> str:
     """Return the rule of a claim's form with its numbers."""
     margin = "zero" if row.rule.margin == 0 else f"{points(row.rule.margin)} points"
-    return RULES[row.rule.form].format(
+    text = RULES[row.rule.form].format(
         m=margin, d=f"{100 * row.rule.delta:g}", r=f"{100 * row.claim.rho:g} %"
     )
+    given = row.claim.entry.get("pairs", {}).get("given")
+    return f"{text}; only where {given['run']} is proven above {given['over']}" if given else text
 
 
 def _numbers(row: Row) -> list[str]:
@@ -211,7 +214,10 @@ def _numbers(row: Row) -> list[str]:
     ]
     smallest = verdicts.provable(found)
     if smallest is not None:
-        numbers.append(f"Smallest margin that these runs could prove: {100 * smallest:.1f} points")
+        numbers.append(
+            f"Smallest margin that these runs could prove: {100 * smallest:.1f} points (gains "
+            "beyond it, either way, are ruled out)"
+        )
     if verdict.named > 1:
         undecided = verdict.named - verdict.better - verdict.worse
         above, below = _sides(row)

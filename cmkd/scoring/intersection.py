@@ -35,8 +35,8 @@ def evaluate_on(runs: Sequence[Path], ids: Path) -> list[Path]:
     """
     asked = read_ids(ids)
     written, hashes = [], {}
-    for run in map(Path, runs):
-        result = score(run, asked, ids)
+    scored = {run: score(run, asked, ids) for run in map(Path, runs)}  # all before one is written
+    for run, result in scored.items():
         path = run / f"metrics-{result['ids_hash'][:HASH_LENGTH]}.json"
         files.write_json(path, result)
         print("\n".join(lines(run, result)), flush=True)

@@ -88,6 +88,23 @@ def test_what_is_prepared_stays_unless_asked_again(
     assert changed == expected
 
 
+def test_a_preparation_that_stops_leaves_the_audit_of_what_is_there(
+    esc50: dict[str, Any], lines: list[Any], published: Published, text: Text, tmp_path: Path
+) -> None:
+    root, out = published(lines), tmp_path / "out"
+    prepare(text(esc50), out, root, workers=1)
+    before = contents(out)
+    (root / "audio" / "1-10-A-0.wav").unlink()
+    with pytest.raises(DataError, match="audit-stopped.json"):
+        prepare(text(esc50), out, root, workers=1, again=True)
+    assert files.read_json(out / "audit-stopped.json")["status"] == "stopped"
+    assert {name: (out / name).read_bytes() for name in before} == before
+    noise = np.random.default_rng(1).uniform(-0.5, 0.5, 1600)
+    soundfile.write(root / "audio" / "1-10-A-0.wav", noise, 16000)
+    prepare(text(esc50), out, root, workers=1, again=True)
+    assert not (out / "audit-stopped.json").exists()
+
+
 def test_another_recipe_or_a_damaged_folder_is_made_anew(
     toy: dict[str, Any], text: Text, tmp_path: Path
 ) -> None:

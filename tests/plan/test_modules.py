@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,3 +80,27 @@ def test_objectives_are_found_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_builder_that_says_it_computes_something_else_makes_its_runs_stale(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {run: bench.load().recipe("birds", run) for run in ("a", "b", "b@a")}
+    true = modules.literals
+
+    def raised(package: str, function: str, names: tuple[str, ...]) -> Any:
+        found = dict(true(package, function, names))
+        if names == ("BEHAVIOUR",) and package == "models":
+            found["small_cnn"] = {"BEHAVIOUR": 2}
+        return found
+
+    monkeypatch.setattr(modules, "literals", raised)
+    after = {run: bench.load().recipe("birds", run) for run in before}
+    assert after["a"].values["model"]["code"] == 2
+    changed = {run for run in before if before[run].digest != after[run].digest}
+    assert changed == {"a", "b@a"}  # the student follows its teacher
+
+
+def test_behaviour_stands_in_the_module(package: Path) -> None:
+    (package / "mine.py").write_text("BEHAVIOUR = 3\n\n\ndef build():\n    pass\n")
+    assert read("BEHAVIOUR") == {"mine": {"BEHAVIOUR": 3}}
