@@ -182,3 +182,17 @@ def test_bce_has_the_gradient_of_kl(labels: str) -> None:
         found = distill(own, some(1), TARGETS, options(labels=labels, soft=form, tau=2.0))
         gradients += torch.autograd.grad(found.soft, own)
     torch.testing.assert_close(*gradients)
+
+
+def test_gradients_keep_their_last_bits() -> None:
+    """Sums of gradients follow the order of the terms: hard first, as finished runs were made."""
+    options = {"labels": "multi", "lambda": 0.5, "tau": 1.0, "smoothing": 0.1, "soft": "kl"}
+    random = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(32, 24, generator=random) for _ in range(2))
+    targets = (torch.rand(32, 24, generator=random) < 0.2).float()
+    mine, theirs = (student.clone().requires_grad_() for _ in range(2))
+    objectives.find("distill")(mine, teacher, targets, options).total.backward()
+    hard = losses.hard_multi(theirs, losses.smoothed(targets, 0.1))
+    soft = losses.soft_multi(theirs, teacher / 1.0)
+    (0.5 * hard + (1 - 0.5) * soft).backward()
+    assert torch.equal(mine.grad, theirs.grad)

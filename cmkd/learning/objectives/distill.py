@@ -17,5 +17,6 @@ def loss(student: Tensor, teacher: Tensor, targets: Tensor, options: Mapping[str
     form = options.get("soft", "kl")
     if form not in SOFT:
         raise ConfigError(f"objective.soft '{form}' is not known{nearest(form, SOFT)}")
+    hard = hard_loss(student, targets, options)  # first: the order decides gradients' last bits
     soft = SOFT[form][options["labels"]](student, teacher / options["tau"])
-    return mixed(hard_loss(student, targets, options), soft, options)
+    return mixed(hard, soft, options)
