@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from cmkd.data import youtube
-from cmkd.data.catalog import Row, Rows, needs_recordings, splits
+from cmkd.data.catalog import Row, Rows, locate, needs_recordings, splits
 from cmkd.errors import ConfigError, DataError, nearest
 
 LONGEST_SECONDS = 11.0  # segments have at most 10 s; tools that cut them round up
@@ -79,19 +79,11 @@ def _lists(entry: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def find_list(entry: Mapping[str, Any], data_root: Path, name: str) -> Path:
     """Return a list's path: in `data_root` or one folder below it."""
-    if not data_root.is_dir():
-        raise DataError(needs_recordings(entry, f"there is no folder {data_root}"))
-    if (data_root / name).is_file():
-        return data_root / name
-    found = [path for path in sorted(data_root.glob(f"*/{name}")) if path.is_file()]
-    if len(found) > 1:
-        folders = ", ".join(path.parent.name for path in found)
-        message = f"dataset {entry['name']}: {data_root} holds several lists {name} ({folders})"
-        raise DataError(f"{message}; keep one.")
-    if not found:
-        problem = f"{data_root} holds no {name}, nor does a folder right below it"
-        raise DataError(needs_recordings(entry, problem))
-    return found[0]
+
+    def look(folder: Path) -> list[Path]:
+        return [folder / name] if (folder / name).is_file() else []
+
+    return locate(entry, data_root, look, name, "keep one")
 
 
 def segments(path: Path, names: Mapping[str, str]) -> Iterator[Segment]:

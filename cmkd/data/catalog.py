@@ -2,17 +2,18 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from cmkd.errors import ConfigError, nearest
+from cmkd.errors import ConfigError, DataError, nearest
 from cmkd.plan import downloads
 from cmkd.plan.catalog import Catalog, find, parse_yaml
 
 SAMPLE_RATE = 16_000
+Found = TypeVar("Found")
 WANTED = (
     "give one that a plan has written (.cmkd/wanted/DATASET/prepared/; without Snakemake the "
     "script of 'cmkd plan SUITE --commands' writes it)"
@@ -99,3 +100,32 @@ def _can_be_fetched(dataset: str) -> bool:
         return downloads.owner(Catalog(find(Path.cwd())), dataset) is not None
     except ConfigError:
         return False
+
+
+def locate(
+    entry: Mapping[str, Any],
+    data_root: Path,
+    look: Callable[[Path], Sequence[Found]],
+    what: str,
+    remedy: str = "give the one you mean as data_root",
+) -> Found:
+    """Return what `look` finds in `data_root` itself, else in one folder right below it.
+
+    DataError where there is no such folder, nothing in it or more than one copy; `what` names what
+    was looked for and `remedy` says what to do with several.
+    """
+    if not data_root.is_dir():
+        raise DataError(needs_recordings(entry, f"there is no folder {data_root}"))
+    itself = look(data_root)
+    if itself:
+        return itself[0]
+    folders = [folder for folder in sorted(data_root.iterdir()) if folder.is_dir()]
+    below = [(folder, found) for folder in folders for found in look(folder)]
+    if len(below) > 1:
+        names = ", ".join(folder.name for folder, _ in below)
+        message = f"dataset {entry['name']}: {data_root} holds several copies of {what} ({names})"
+        raise DataError(f"{message}; {remedy}.")
+    if not below:
+        problem = f"{data_root} holds no {what}, nor does a folder right below it"
+        raise DataError(needs_recordings(entry, problem))
+    return below[0][1]

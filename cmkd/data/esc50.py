@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cmkd.data.catalog import Row, needs_recordings
+from cmkd.data.catalog import Row, locate, needs_recordings
 from cmkd.errors import DataError
 
+LAYOUT = "meta/esc50.csv and audio/"
 COLUMNS = ("filename", "fold", "category", "esc10", "src_file")
 
 
@@ -30,19 +31,7 @@ def rows(entry: Mapping[str, Any], data_root: Path | None) -> list[Row]:
 
 def home(entry: Mapping[str, Any], data_root: Path) -> Path:
     """Return the folder with meta/esc50.csv and audio/: `data_root` or one folder below it."""
-    if not data_root.is_dir():
-        raise DataError(needs_recordings(entry, f"there is no folder {data_root}"))
-    if _is_home(data_root):
-        return data_root
-    found = [folder for folder in sorted(data_root.iterdir()) if _is_home(folder)]
-    if len(found) > 1:
-        names = ", ".join(folder.name for folder in found)
-        message = f"dataset {entry['name']}: {data_root} holds several copies ({names})"
-        raise DataError(f"{message}; give the one you mean as data_root.")
-    if not found:
-        problem = f"{data_root} holds no folder with meta/esc50.csv and audio/"
-        raise DataError(needs_recordings(entry, problem))
-    return found[0]
+    return locate(entry, data_root, lambda folder: [folder] * _is_home(folder), LAYOUT)
 
 
 def _is_home(folder: Path) -> bool:

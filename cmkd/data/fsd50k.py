@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cmkd.data.catalog import Row, Rows, needs_recordings
+from cmkd.data.catalog import Row, Rows, locate, needs_recordings
 from cmkd.errors import DataError, nearest
 
 COLUMNS = {"dev": ("fname", "labels", "split"), "eval": ("fname", "labels")}
@@ -51,20 +51,8 @@ def rows(entry: Mapping[str, Any], data_root: Path | None) -> Rows:
 
 def home(entry: Mapping[str, Any], data_root: Path) -> Home:
     """Return where the tables are: in `data_root` or one folder below it."""
-    if not data_root.is_dir():
-        raise DataError(needs_recordings(entry, f"there is no folder {data_root}"))
-    itself = _homes(data_root)
-    if itself:
-        return itself[0]
-    below = [one for folder in sorted(data_root.iterdir()) for one in _homes(folder)]
-    if len(below) > 1:
-        names = ", ".join(one.folder.name for one in below)
-        message = f"dataset {entry['name']}: {data_root} holds several copies ({names})"
-        raise DataError(f"{message}; give the one you mean as data_root.")
-    if not below:
-        tables = "FSD50K.ground_truth/dev.csv and FSD50K.ground_truth/eval.csv"
-        raise DataError(needs_recordings(entry, f"{data_root} holds no folder with {tables}"))
-    return below[0]
+    tables = "FSD50K.ground_truth/dev.csv and FSD50K.ground_truth/eval.csv"
+    return locate(entry, data_root, _homes, tables)
 
 
 def _homes(folder: Path) -> list[Home]:

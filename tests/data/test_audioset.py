@@ -186,7 +186,9 @@ def test_lists_lie_in_the_folder_or_one_below(tree: Path, entry: dict[str, Any])
     with pytest.raises(DataError, match=r"no_such\.csv, nor does a folder right below .* take the"):
         reader.find_list(entry, tree, "no_such.csv")
     write_list(tree / "train" / "balanced.csv", TRAIN)
-    with pytest.raises(DataError, match=r"several lists balanced\.csv \(lists, train\); keep one"):
+    with pytest.raises(
+        DataError, match=r"several copies of balanced\.csv \(lists, train\); keep one"
+    ):
         reader.rows(entry, tree)
     with pytest.raises(DataError, match="there is no folder"):
         reader.rows(entry, tree / "nowhere")

@@ -40,7 +40,7 @@ def test_without_recordings_one_sentence_says_what_to_do(
     for root, said in (
         (None, "no data_root says where its recordings are"),
         (tmp_path / "nowhere", "there is no folder"),
-        (tmp_path, "holds no folder with meta/esc50.csv and audio/"),
+        (tmp_path, "holds no meta/esc50.csv and audio/, nor does a folder right below"),
     ):
         with pytest.raises(DataError, match=f"{said}.*data_root.*get it from its authors\\."):
             reader.rows(esc50, root)
@@ -51,7 +51,9 @@ def test_two_copies_below_one_folder_are_refused(
 ) -> None:
     folder = published(lines)
     shutil.copytree(folder, folder.parent / "copy")
-    with pytest.raises(DataError, match=r"several copies \(ESC-50-master, copy\); give the one"):
+    with pytest.raises(
+        DataError, match=r"several copies of .* \(ESC-50-master, copy\); give the one"
+    ):
         reader.rows(esc50, folder.parent)
 
 
