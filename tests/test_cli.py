@@ -73,7 +73,7 @@ def test_stopped_in_time_exits_75(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(chosen: object) -> None:
         raise Stopped("stopped at epoch 3, step 12; run the same command again")
 
-    monkeypatch.setattr(cli, "_leaderboard", stop)
+    monkeypatch.setattr(cli.viewing, "_leaderboard", stop)
     assert cli.main(["leaderboard"]) == 75
 
 
