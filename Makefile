@@ -14,7 +14,7 @@ RUN = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 PIP = "$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SNAKEMAKE = $(RUN) snakemake --cores $(CORES)
 
-.PHONY: demo demo-multi test test-all check tables track bench docs clean clean-results install install-test
+.PHONY: demo demo-multi test test-all test-faults test-slurm test-slurm-all check tables track bench bench-dag bench-plan docs clean clean-results install install-test
 
 demo: install
 	$(SNAKEMAKE) --quiet rules reason --configfile config/demo.yaml
@@ -28,10 +28,22 @@ demo-multi: install
 	@$(RUN) cmkd leaderboard config/demo_multi.yaml
 
 test: check
-	$(RUN) OMP_NUM_THREADS=1 pytest -n 2 -m "not slow" -q
+	$(RUN) OMP_NUM_THREADS=1 pytest -n 2 -m "not slow and not slurm" -q
 
 test-all: check
-	$(RUN) OMP_NUM_THREADS=1 pytest -n 2 -q
+	$(RUN) OMP_NUM_THREADS=1 pytest -n 2 -m "not slurm" -q
+
+# Runs that are cut, killed, frozen, doubled or must not be tried again; about ten minutes.
+test-faults: install-test
+	$(RUN) OMP_NUM_THREADS=1 pytest -n 2 -q tests/scoring/test_lease.py tests/scoring/test_failures.py tests/learning/test_kill.py tests/learning/test_copies.py tests/learning/test_walltime.py tests/learning/test_checkpoint.py tests/operations/test_retries.py tests/workflow/test_retries.py tests/workflow/test_orphans.py
+
+# On a Slurm of three nodes that the tests start themselves; every other one is left alone. Needs root
+# and Debian's packages, which are installed; where that cannot be, one line says so and all is well.
+test-slurm: install-test
+	@$(RUN) OMP_NUM_THREADS=1 tests/slurm/install pytest tests/slurm -m "slurm and not slurm_all" -q
+
+test-slurm-all: install-test
+	@$(RUN) OMP_NUM_THREADS=1 tests/slurm/install pytest tests/slurm -m slurm -q
 
 check: install-test
 	$(RUN) ruff format --check .
@@ -56,6 +68,15 @@ bench: install-test
 	$(RUN) OMP_NUM_THREADS=1 python benchmarks/frontend.py
 	$(RUN) OMP_NUM_THREADS=1 python benchmarks/metrics.py
 	$(RUN) python benchmarks/startup.py
+
+# The DAG of thousands of runs, and a Slurm job's own start: a quarter of an hour.
+bench-dag: install
+	$(RUN) python benchmarks/dag.py
+
+# What `cmkd plan` says against what fold 1 of ESC-10 takes: make bench-plan DATA=ESC-50-master
+bench-plan: install
+	@test -n "$(DATA)" || { echo "say where the recordings are: make bench-plan DATA=/path/to/ESC-50-master"; exit 2; }
+	$(RUN) OMP_NUM_THREADS=1 python benchmarks/plan_check.py "$(DATA)"
 
 install: $(VENV)/.installed
 

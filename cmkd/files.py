@@ -5,9 +5,23 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+
+# What is asked before a file is put in place; it may raise.
+_GUARD: ContextVar[Callable[[], None]] = ContextVar("guard", default=lambda: None)
+
+
+@contextlib.contextmanager
+def guarded(check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` within this block just before each file is put in place; it raises to forbid."""
+    before = _GUARD.set(check)
+    try:
+        yield
+    finally:
+        _GUARD.reset(before)
 
 
 @contextlib.contextmanager
@@ -22,6 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         _to_disk(temporary)
         temporary.chmod(0o666 & ~_umask())
+        _GUARD.get()()
         temporary.replace(path)
         _to_disk(path.parent)
     finally:

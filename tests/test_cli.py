@@ -78,9 +78,27 @@ def test_stopped_in_time_exits_75(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_plan_lists_every_run_of_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["plan", str(ROOT / "config" / "demo.yaml")]) == 0
+    assert cli.main(["plan", str(ROOT / "config" / "demo.yaml"), "--jobs"]) == 0
     out = capsys.readouterr().out
-    assert "small_cnn@small_ast\tfold-1\tseed-0\ttransformer_to_cnn" in out
+    assert "toy\tsmall_cnn@small_ast\tfold-1\tseed-0\ttransformer_to_cnn" in out
+    assert len(out.splitlines()) == 18
+
+
+def test_plan_takes_several_suites_but_writes_one_script(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    studies = [str(ROOT / "config" / "studies" / f"{name}.yaml") for name in ("lambda", "tau")]
+    assert cli.main(["plan", *studies]) == 0
+    assert "12 of them are counted with lambda" in capsys.readouterr().out
+    assert cli.main(["plan", *studies, "--commands"]) == 2
+    assert "--commands prints the script of one suite; name one" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_needs_no_torch() -> None:
+    code = "import sys; from cmkd import cli; cli.main(['plan']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_the_script_of_a_plan_fetches_where_it_is_told_to(

@@ -19,7 +19,7 @@ import pytest
 from cmkd import files, tracking
 from cmkd.errors import RunError
 from cmkd.plan import suites
-from cmkd.tracking import entries, store, writer
+from cmkd.tracking import entries, store, upload
 
 HISTORY = """epoch,step,time,seconds,lr,loss,loss_hard,loss_soft,clips_per_second,val_accuracy
 1,4,1700000001.5,1.5,0.003,1.5,1.4,,100.0,0.25
@@ -553,13 +553,13 @@ def test_long_histories_go_in_requests_that_a_server_takes(suite, monkeypatch):
     sizes = []
     real = MlflowClient.log_batch
 
-    def noted(self, run_id, metrics=(), params=(), **options):
+    def noted(self, run_id, metrics=(), params=(), *more, **options):
         sizes.append((len(metrics), len(params)))
-        return real(self, run_id, metrics, params, **options)
+        return real(self, run_id, metrics, params, *more, **options)
 
     monkeypatch.setattr(MlflowClient, "log_batch", noted)
-    monkeypatch.setattr(writer, "METRICS_AT_ONCE", 7)
-    monkeypatch.setattr(writer, "PARAMS_AT_ONCE", 10)
+    monkeypatch.setattr(upload, "METRICS_AT_ONCE", 7)
+    monkeypatch.setattr(upload, "PARAMS_AT_ONCE", 10)
     job = suite.jobs()[0]
     finish(suite, job)
     tracking.track(suite)

@@ -49,7 +49,7 @@ def add_noise(views: Tensor, uniforms: Floats, bank: Tensor, largest: float, sca
     The slice is U(0, 1) in each cell; `scale` is twice the fold's standard deviation, since the
     published noise is added after a normalisation that divides by that.
     """
-    cells = views[0].numel()
+    cells = views.shape[1:].numel()
     offsets = (uniforms[:, 0] * np.float32(BANK_OFFSETS)).astype(np.int64)
     rows = bank.as_strided((bank.numel() - cells + 1, cells), (1, 1))
     noise = rows[torch.from_numpy(offsets).to(bank.device)].view_as(views)

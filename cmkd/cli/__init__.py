@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from cmkd import __version__
-from cmkd.cli import making, planning, viewing
+from cmkd.cli import making, planning, running, viewing
 from cmkd.cli.common import VERBS
 from cmkd.errors import CmkdError
 
-MODULES = [module.__name__ for module in (planning, making, viewing)]
+MODULES = [module.__name__ for module in (planning, making, running, viewing)]
 
 
 def parser() -> argparse.ArgumentParser:

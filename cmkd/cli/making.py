@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from cmkd.cli.common import Arguments, count, execution, verb
 from cmkd.errors import ConfigError
@@ -37,8 +38,10 @@ def _prepare(chosen: Arguments) -> None:
     if chosen.prepared is None:
         raise ConfigError("--prepared is missing: name the folder to write by --prepared FOLDER")
     from cmkd.data.prepare import prepare
+    from cmkd.scoring import failures
 
-    prepare(text, chosen.prepared, chosen.data_root, chosen.workers, chosen.again)
+    with failures.noted(chosen.prepared / "manifest.csv", "prepare"):
+        prepare(text, chosen.prepared, chosen.data_root, chosen.workers, chosen.again)
 
 
 def _download(chosen: Arguments, text: str) -> None:
@@ -69,6 +72,7 @@ def stats(sub: argparse.ArgumentParser) -> None:
 
 def _stats(chosen: Arguments) -> None:
     from cmkd.audio.statistics import write_statistics
+    from cmkd.scoring import failures
 
     frontend = {
         "sample_rate": 16000,
@@ -76,7 +80,8 @@ def _stats(chosen: Arguments) -> None:
         "shift_ms": chosen.shift_ms,
         "frames": chosen.frames,
     }
-    write_statistics(chosen.prepared, chosen.fold, frontend, chosen.out)
+    with failures.noted(chosen.out, "stats"):
+        write_statistics(chosen.prepared, chosen.fold, frontend, chosen.out)
 
 
 @verb(
@@ -94,11 +99,45 @@ def train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--statistics", type=Path, required=True, help="the fold's statistics")
     sub.add_argument("--teacher", type=Path, help="the teacher's run folder")
     sub.add_argument("--initial", type=Path, help="weights to start from")
-    sub.add_argument("--execution", type=Path, help="YAML: device, threads, checkpoint_seconds")
+    sub.add_argument("--execution", type=Path, help="YAML: device, gpus, threads and such")
+    sub.add_argument("--suite", type=Path, help="the resolved suite, whose budget must reach")
     sub.set_defaults(action=_train)
 
 
 def _train(chosen: Arguments) -> None:
+    if chosen.suite is not None:
+        _within_budget(chosen)
+    settings = execution(chosen.execution)
+    from cmkd.operations import devices
+
+    if devices.started_by_torchrun():
+        from cmkd.learning.launch import replying
+
+        with replying():
+            _train_here(chosen, settings)
+        return
+    processes = settings["gpus"]
+    if type(processes) is not int or processes < 1:
+        raise ConfigError(f"execution.gpus is {processes!r}, but must be a whole number from 1")
+    with devices.claimed(settings, processes):
+        if processes == 1:
+            _train_here(chosen, settings)
+            return
+        from cmkd.learning.launch import launch
+
+        launch(_arguments(chosen), processes, chosen.run)
+
+
+def _arguments(chosen: Arguments) -> list[str]:
+    """Return the command line of a training, for each of its processes."""
+    options = ("run", "fold", "seed", "prepared", "statistics", "teacher", "initial", "execution")
+    given = [(name, getattr(chosen, name)) for name in options]
+    pairs = [(f"--{name}", str(value)) for name, value in given if value is not None]
+    return ["train", str(chosen.wanted), *(word for pair in pairs for word in pair)]
+
+
+def _train_here(chosen: Arguments, settings: dict[str, Any]) -> None:
+    """Train in this process."""
     from cmkd.learning.train import train
 
     train(
@@ -110,8 +149,25 @@ def _train(chosen: Arguments) -> None:
         statistics=chosen.statistics,
         teacher=chosen.teacher,
         initial=chosen.initial,
-        execution=execution(chosen.execution),
+        execution=settings,
     )
+
+
+def _within_budget(chosen: Arguments) -> None:
+    """Refuse a training that the suite's budget does not reach for, before torch is imported."""
+    from cmkd import files
+    from cmkd.errors import BudgetError
+    from cmkd.plan import budget
+    from cmkd.plan.recipes import digest
+    from cmkd.scoring import failures
+
+    try:
+        budget.guard(chosen.suite, chosen.wanted, chosen.fold, chosen.seed)
+    except BudgetError as error:
+        recipe = digest(chosen.wanted.read_text(encoding="utf-8"))
+        record = failures.describe(error, "train", recipe)
+        files.write_json(chosen.run / "state" / failures.NAME, record)
+        raise
 
 
 @verb(
@@ -141,9 +197,13 @@ def _evaluate(chosen: Arguments) -> None:
         raise ConfigError("evaluate takes one --run at a time; several only with --ids")
     if chosen.prepared is None:
         raise ConfigError("evaluate needs --prepared, the dataset's folder; only --ids does not")
-    from cmkd.scoring.evaluate import evaluate
+    settings = execution(chosen.execution)
+    from cmkd.operations import devices
 
-    evaluate(chosen.run[0], chosen.prepared, execution(chosen.execution))
+    with devices.claimed(settings):
+        from cmkd.scoring.evaluate import evaluate
+
+        evaluate(chosen.run[0], chosen.prepared, settings)
 
 
 @verb(

@@ -1,6 +1,7 @@
 """What is made from finished runs: tables, probes and the MLflow copy."""
 
 import argparse
+import contextlib
 import os
 
 from cmkd.cli.common import Arguments, count, load_suite, suite_options, verb
@@ -73,20 +74,48 @@ def _probe(chosen: Arguments) -> None:
         print(path)
 
 
-@verb("replay finished runs into MLflow", "cmkd track config/demo.yaml")
+@verb(
+    "replay finished runs into MLflow; with --watch, show running ones",
+    "cmkd track config/demo.yaml",
+)
 def track(sub: argparse.ArgumentParser) -> None:
     """Add `cmkd track`."""
     suite_options(sub)
+    sub.add_argument(
+        "--watch",
+        nargs="?",
+        type=pause,
+        const=30.0,
+        metavar="SECONDS",
+        help="look again every so many seconds (30), until all runs are done or Ctrl-C",
+    )
     sub.set_defaults(action=_track)
 
 
+def pause(text: str) -> float:
+    """Return a time between two looks, in seconds; argparse says what is wrong with another."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 86400:
+            return float(text)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not a number of seconds (the suite stands before --watch)"
+    )
+
+
 def _track(chosen: Arguments) -> None:
-    from cmkd.tracking import track
+    from cmkd.tracking import track, watch
 
-    print(track(load_suite(chosen)))
+    suite = load_suite(chosen)
+    if chosen.watch is None:
+        print(track(suite))
+        return
+    try:
+        watch(suite, chosen.watch, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        print("no longer watching; the runs go on", flush=True)
 
 
-@verb("open the MLflow UI on this machine", "cmkd ui config/demo.yaml --port 5000")
+@verb("open the MLflow UI on this machine, or name a server's pages", "cmkd ui config/demo.yaml")
 def ui(sub: argparse.ArgumentParser) -> None:
     """Add `cmkd ui`."""
     suite_options(sub)
@@ -95,11 +124,14 @@ def ui(sub: argparse.ArgumentParser) -> None:
 
 
 def _ui(chosen: Arguments) -> None:
-    from cmkd.tracking import ui_command, ui_pages
+    from cmkd import tracking
 
     suite = load_suite(chosen)
-    command, environment, _ = ui_command(suite, chosen.port)
-    for title, address in ui_pages(suite, chosen.port).items():
+    pages = tracking.ui_pages(suite, chosen.port)
+    for title, address in pages.items():
         print(f"{title}\n  {address}")
+    if tracking.is_server(tracking.tracking_uri(suite)):
+        return
+    command, environment, _ = tracking.ui_command(suite, chosen.port)
     print("Open one of these pages (Ctrl-C ends MLflow).", flush=True)
     os.execve(command[0], command, {**os.environ, **environment})

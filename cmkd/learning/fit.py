@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cmkd.audio.views import Batch, Epoch, Views
 from cmkd.errors import Stopped, TrainingError
 from cmkd.learning.objectives import Losses, Objective
+from cmkd.learning.parallel import World
 from cmkd.learning.readouts import Readouts
 from cmkd.learning.schedule import Schedule
 from cmkd.learning.seeds import seed_step
@@ -24,6 +25,10 @@ from cmkd.learning.teacher import Teacher
 
 SUMS = ("loss", "loss_hard", "loss_soft", "grad_norm", "clips", "seconds")
 PHASES = ("start", "views", "teacher", "student", "validation", "checkpoint", "outputs")
+
+
+class Interrupted(Exception):
+    """Time was up within a validation, of which nothing is kept."""
 
 
 class Keeper(Protocol):
@@ -41,8 +46,10 @@ class Task:
     """What to train and how.
 
     `options` are the objective's (with `labels`), `training` the recipe's part. `validate` returns
-    the metrics of the validation split by name; `metric` is the one that chooses. `stop` says that
-    time is up, `report` takes each row of the history.
+    the metrics of the validation split by name, or raises Interrupted when time is up; `metric` is
+    the one that chooses. `stop` says that time is up, `report` takes each row of the history,
+    `pulse` the state after each step and each epoch, with the steps of an epoch. `world` is one
+    process, or one of several.
     """
 
     run: str
@@ -63,11 +70,17 @@ class Task:
     keeper: Keeper | None = None
     stop: Callable[[], bool] = lambda: False
     report: Callable[[Mapping[str, Any]], None] = lambda row: None
+    pulse: Callable[["State", int], None] = lambda state, steps: None
+    world: World = field(default_factory=World)
 
 
 @dataclass
 class State:
-    """How far a training has come: 0-based epoch, batch within it, steps done, sums, history."""
+    """How far a training has come: 0-based epoch, batch within it, steps done, sums, history.
+
+    `phases` are wall seconds, `device_seconds` those times the processes that each attempt had,
+    whose numbers are in `sizes`.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -75,13 +88,24 @@ class State:
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMS, 0.0))
     rows: list[dict[str, Any]] = field(default_factory=list)
     phases: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    device_seconds: float = 0.0
+    sizes: list[int] = field(default_factory=lambda: [1])
+
+    def begin(self, size: int) -> None:
+        """Note the number of processes that go on from here."""
+        self.sizes = [*(self.sizes if self.step else []), size]
+
+    def spend(self, phase: str, seconds: float) -> None:
+        """Add seconds to a phase, and those of all devices to their sum."""
+        self.phases[phase] += seconds
+        self.device_seconds += seconds * self.sizes[-1]
 
     @contextlib.contextmanager
     def timed(self, phase: str) -> Iterator[None]:
         """Add the seconds of a block to a phase."""
         start = time.perf_counter()
         yield
-        self.phases[phase] += time.perf_counter() - start
+        self.spend(phase, time.perf_counter() - start)
 
 
 def fit(task: Task, state: State) -> list[dict[str, Any]]:
@@ -94,6 +118,7 @@ def fit(task: Task, state: State) -> list[dict[str, Any]]:
     task.model.train()
     while state.epoch < task.training["epochs"]:
         _epoch(task, state)
+        task.world.check_equal(task.model)
     if task.teacher:
         task.teacher.check_unchanged()
     return state.rows
@@ -108,40 +133,59 @@ def parts(positions: int, size: int) -> list[tuple[int, int]]:
 
 
 def _epoch(task: Task, state: State) -> None:
-    """Train one epoch from where the state stands; save after a step when it is time."""
+    """Train one epoch from where the state stands; save after a step when it is time.
+
+    A training that was stopped within a validation stands behind the last step of its epoch.
+    """
     epoch = task.views.epoch(state.epoch)
     pieces = parts(len(epoch), task.training["batch"])
+    if state.batch == len(pieces):
+        _set_rate(task, task.schedule.rate(state.epoch + 1, state.step - 1))
     for start, stop in pieces[state.batch :]:
         before = time.perf_counter()
         _step(task, state, epoch, start, stop)
         state.sums["seconds"] += time.perf_counter() - before
         state.batch += 1
-        if state.batch == len(pieces):
-            _end_epoch(task, state)
-        _save_or_stop(task, state)
+        task.pulse(state, len(pieces))
+        if state.batch < len(pieces):
+            _save_or_stop(task, state)
+    try:
+        _end_epoch(task, state)
+    except Interrupted:
+        _stop(task, state)
+    task.pulse(state, len(pieces))
+    _save_or_stop(task, state)
 
 
 def _step(task: Task, state: State, epoch: Epoch, start: int, stop: int) -> None:
-    """Take one step: views, teacher, forward, backward, update."""
+    """Take one step: views, teacher, forward, backward, update; a process makes its own part."""
     rate = task.schedule.rate(state.epoch + 1, state.step)
-    for group in task.optimiser.param_groups:
-        group["lr"] = rate
+    _set_rate(task, rate)
     with state.timed("views"):
-        batch = epoch.batch(start, stop)
+        begin, end = task.world.part(start, stop)
+        batch = epoch.batch(begin, end)
         view, targets = batch.student.to(task.device), batch.targets.to(task.device)
     with state.timed("teacher"):
         soft = _teach(task, batch, view)
     with state.timed("student"):
-        seed_step(task.seed, task.fold, task.run, state.step)
+        seed_step(task.seed, task.fold, task.run, state.step, task.world.rank)
         task.optimiser.zero_grad(set_to_none=True)
-        losses = task.objective(task.model(view), soft, targets, task.options)
+        answer, targets, soft = task.world.whole(task.model(view), targets, soft, start, stop)
+        losses = task.objective(answer, soft, targets, task.options)
         torch.autograd.backward(losses.total)
+        task.world.add(task.model, (end - begin) / (stop - start))
         values = _measure(task.model, losses)
         _check_finite(values, state, rate)
         task.optimiser.step()
     for name, value in zip(SUMS, [*values, 1.0], strict=False):
         state.sums[name] += value * (stop - start)
     state.step += 1
+
+
+def _set_rate(task: Task, rate: float) -> None:
+    """Give the optimiser its learning rate."""
+    for group in task.optimiser.param_groups:
+        group["lr"] = rate
 
 
 def _teach(task: Task, batch: Batch, view: Tensor) -> Tensor | None:
@@ -215,15 +259,28 @@ def _row(task: Task, state: State, number: int) -> dict[str, Any]:
 def _save_or_stop(task: Task, state: State) -> None:
     """Save the state when it is due; when time is up, save it and raise Stopped."""
     finished = state.epoch == task.training["epochs"]
-    stop = task.stop() and not finished
-    if task.keeper and (stop or finished or task.keeper.due(state.step)):
+    stop = task.world.stops(task.stop()) and not finished
+    if stop:
+        _stop(task, state)
+    if finished or (task.keeper and task.keeper.due(state.step)):
+        _save(task, state)
+
+
+def _save(task: Task, state: State) -> None:
+    """Save the state, where there is a keeper."""
+    if task.keeper:
         with state.timed("checkpoint"):
             task.keeper.save(tensors(task), progress(task, state))
-    if stop:
-        raise Stopped(
-            f"stopped after step {state.step} (epoch {state.epoch + 1}) with the state saved; "
-            "run the same command again to go on"
-        )
+
+
+def _stop(task: Task, state: State) -> None:
+    """Save the state and raise Stopped."""
+    _save(task, state)
+    task.world.wait()  # until the leader has saved: the first to end takes the others with it
+    raise Stopped(
+        f"stopped after step {state.step} (epoch {state.epoch + 1}) with the state saved; "
+        "run the same command again to go on"
+    )
 
 
 def tensors(task: Task) -> dict[str, Tensor]:
@@ -255,7 +312,9 @@ def restore(task: Task, named: Mapping[str, Tensor], numbers: Mapping[str, Any])
     sums = {key: value.to(like[key].device) for key, value in _part(named, "sum/").items()}
     best = {key: value.to(like[key].device) for key, value in _part(named, "best/").items()}
     task.readouts.restore(numbers["readouts"], sums, best)
-    own = {key: numbers[key] for key in vars(State())}
+    # Checkpoints from before there were several processes do not say what the devices did.
+    before = {"device_seconds": sum(numbers["phases"].values()), "sizes": [1]}
+    own = {key: {**before, **numbers}[key] for key in vars(State())}
     return State(**own)
 
 

@@ -199,3 +199,18 @@ def already_done(run: Path, inputs: Inputs, names: tuple[str, ...]) -> bool:
             and (run / "cost.json").exists()
         )
     return False
+
+
+def trained(run: Path, inputs: Inputs, names: tuple[str, ...]) -> bool:
+    """Say whether the folder holds these very inputs' training, whole, scored or not."""
+    weighted = [name for name in names if name not in BY_EPOCH]
+    needed = [run / "weights.safetensors", *(run / _further(name) for name in weighted)]
+    with contextlib.suppress(OSError, json.JSONDecodeError, InputError):
+        return (
+            (run / "recipe.yaml").read_bytes() == inputs.text
+            and files.read_json(run / "inputs.json") == inputs.record
+            and all(weights.read(path)[1].get("recipe") == inputs.digest for path in needed)
+            and (run / "history.csv").exists()
+            and (run / "cost.json").exists()
+        )
+    return False

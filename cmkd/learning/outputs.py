@@ -83,7 +83,8 @@ def cost(
 ) -> dict[str, Any]:
     """Return the content of cost.json.
 
-    Seconds add up over all attempts, less what a kill threw away after the last checkpoint.
+    Seconds add up over all attempts, less what a kill threw away after the last checkpoint; hours
+    count the devices of each attempt. `processes` are those of the last one.
     """
     shape = (inputs.frontend["frames"], inputs.frontend["mel_bins"])
     total = sum(state.phases.values())
@@ -92,8 +93,10 @@ def cost(
     return {
         "format": 1,
         **costs.machine(task.device, execution),
+        "processes": task.world.size,
+        "processes_by_attempt": state.sizes,
         "seconds": {**state.phases, "total": total},
-        "device_hours": total / 3600,
+        "device_hours": state.device_seconds / 3600,
         "clips_per_second": clips / trained,
         **costs.peak_memory(task.device),
         "flops": flops(task, *shape),

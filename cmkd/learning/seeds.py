@@ -16,6 +16,10 @@ def seed_initial(number: int, fold: int, run: str) -> None:
     torch.manual_seed(seed(number, fold, run, "initial"))
 
 
-def seed_step(number: int, fold: int, run: str, step: int) -> None:
-    """Seed torch for the dropout and drop-path of one step of a run."""
-    torch.manual_seed(seed(number, fold, run, "step", step))
+def seed_step(number: int, fold: int, run: str, step: int, rank: int = 0) -> None:
+    """Seed torch for the dropout and drop-path of one step of a run, in one of its processes.
+
+    The first process has the stream of a training in one, so that each has masks of its own.
+    """
+    others = (rank,) if rank else ()
+    torch.manual_seed(seed(number, fold, run, "step", step, *others))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cmkd import files
 from cmkd.errors import ConfigError, RunError, nearest
+from cmkd.operations import devices
 from cmkd.plan.suites import Job, Suite
 from cmkd.probing import FORMAT
 from cmkd.progress import progress
@@ -37,8 +38,9 @@ def run(suite: Suite, only: Sequence[str], count: int) -> list[Path]:
     if not done:
         raise RunError(f"no run of the suite '{suite.name}' is done: run it before probing it")
     due = [job for job in done if not _current(suite, job, count)]
-    for job in progress(due, len(due), "probes"):
-        _probe(suite, job, count)
+    with devices.claimed(suite.execution, 1 if due else 0):
+        for job in progress(due, len(due), "probes"):
+            _probe(suite, job, count)
     return probes.write(suite)
 
 

@@ -58,6 +58,9 @@ class Agreement:
         self.disagreement = functools.cache(self._disagreement)
         self.settled = functools.cache(self._settled)
         self.prepared_state = functools.cache(self._prepared_state)
+        # Asked for by every job, and the same for all.
+        self.suite_file = functools.cache(self._suite_file)
+        self.execution_file = functools.cache(self._execution_file)
         self._hash = functools.cache(_read_hash)
         self._file_hash = functools.cache(files.sha256_file)
 
@@ -218,6 +221,17 @@ class Agreement:
 
     def wanted_rows(self) -> Wanted:
         """Return the rows that the suite's tables must have now."""
+        text = self._rows()
+        path = self.state / "wanted" / "rows" / self.suite.name / f"{digest(text)}.csv"
+        record = self.rows_record()
+        return _want(path, text, _text(record) == text, [record])
+
+    def rows_agree(self) -> bool:
+        """Tell whether the suite's tables have the rows that they must have now."""
+        return _text(self.rows_record()) == self._rows()
+
+    def _rows(self) -> str:
+        """Return what the suite's tables are made from, as a table."""
         listed = self.suite.listed()
         lines = [
             f"{job.dataset},{job.run},{job.fold},{job.seed},{int((job.dataset, job.run) in listed)}"
@@ -225,21 +239,18 @@ class Agreement:
         ]
         lines += [ensemble.line() for ensemble in self.suite.ensembles]
         lines += [f"{name},{files.sha256_file(path)}" for name, path in self._views_read()]
-        text = "\n".join(["dataset,run,fold,seed,listed", *lines, ""])
-        path = self.state / "wanted" / "rows" / self.suite.name / f"{digest(text)}.csv"
-        record = self.rows_record()
-        return _want(path, text, _text(record) == text, [record])
+        return "\n".join(["dataset,run,fold,seed,listed", *lines, ""])
 
     def _views_read(self) -> list[tuple[str, Path]]:
         """Return the files beside the suite's models that tables are made from, where they are."""
         named = ("claims.yaml", "paper.yaml")
         return [(name, path) for name in named if (path := self.suite.catalog / name).is_file()]
 
-    def suite_file(self) -> Path:
+    def _suite_file(self) -> Path:
         """Return the whole resolved suite as a file that every verb reads."""
         return self._handed_on("suite", self.suite.text())
 
-    def execution_file(self) -> Path:
+    def _execution_file(self) -> Path:
         """Return the suite's `execution:` block as a file."""
         return self._handed_on("execution", dump(self.suite.execution))
 
@@ -279,8 +290,9 @@ def _time(path: Path) -> int:
 
 def _times(folder: Path, names: Iterable[str]) -> list[int] | None:
     """Return the times of files in a folder, or None if one of them is missing."""
+    base = os.fspath(folder)  # joining texts is several times cheaper than joining paths
     try:
-        return [_time(folder / name) for name in names]
+        return [os.stat(os.path.join(base, name)).st_mtime_ns for name in names]
     except OSError:
         return None
 

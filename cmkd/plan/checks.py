@@ -50,15 +50,19 @@ def check(config: Mapping[str, Any], catalog: Path, where: str = "suite") -> Non
     check_entries(config, Catalog(catalog), where)
 
 
-def check_entries(config: Mapping[str, Any], entries: Catalog, where: str) -> None:
-    """Do what `check` does with a catalogue that is then used, so that files are read once."""
+def check_entries(config: Mapping[str, Any], entries: Catalog, where: str) -> Suite:
+    """Do what `check` does with a catalogue that is then used; return the suite, its recipes made.
+
+    Files are read once and recipes resolved once: half of the time for a suite of thousands.
+    """
     found = [*_form(config, entries, where)]
     sense = (_catalog_sense(entries), *_suite_sense(_formed(config), entries, where))
     for sentences in sense:
         found += _as_far_as_formed(sentences) if found else sentences
-    if not found:
-        found = [*_runs_sense(config, entries, where)]
     refuse(found)
+    suite = Suite(config, *identity(config, Path(where)), Path(where), entries)
+    refuse(_runs_sense(suite, where))
+    return suite
 
 
 def _formed(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -363,9 +367,8 @@ def _rivals(config: Mapping[str, Any], entries: Catalog, where: Path) -> Iterato
 # ------------------------------------------------------------------------------------------- runs
 
 
-def _runs_sense(config: Mapping[str, Any], entries: Catalog, where: str) -> Iterator[str]:
+def _runs_sense(suite: Suite, where: str) -> Iterator[str]:
     """Yield what makes no sense in the recipes of all runs, teachers and initial runs included."""
-    suite = Suite(config, *identity(config, Path(where)), entries=entries)
     found: list[str] = []
     for dataset in suite.datasets:
         found += _try(partial(_run_list, suite, dataset))

@@ -17,10 +17,13 @@ each readout that has weights of its own) and its scores. While a run trains it 
 weights of the epochs that `checkpoints` and `peek` score, and two checkpoints.
 """
 
+import csv
+import functools
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from cmkd.plan import names
+from cmkd.plan import names, work
 from cmkd.plan.suites import Job, Suite
 
 # Operations a second in float32 on a GPU of the H100's class: our assumption, nothing was measured.
@@ -57,7 +60,7 @@ class Estimate(NamedTuple):
         return self.runs + self.prepared
 
 
-class _Sizes(NamedTuple):
+class Sizes(NamedTuple):
     """Clips of one fold of a dataset, and seconds of the average clip."""
 
     train: float
@@ -76,7 +79,7 @@ def estimate(suite: Suite, jobs: Iterable[Job] | None = None) -> Estimate:
         jobs=len(chosen),
         hours=sum(cost.hours for cost in costs),
         runs=sum(cost.runs for cost in costs),
-        prepared=sum(_prepared(suite.dataset(name)) for name in datasets),
+        prepared=sum(prepared(suite.dataset(name)) for name in datasets),
         passing=max((cost.passing for cost in costs), default=0.0),
         unknown=tuple(dict.fromkeys(word for cost in costs for word in cost.unknown)),
     )
@@ -84,20 +87,20 @@ def estimate(suite: Suite, jobs: Iterable[Job] | None = None) -> Estimate:
 
 def _run(suite: Suite, dataset: str, run: str) -> Estimate:
     """Return what one job of a run costs."""
-    sizes, unknown = _sizes(suite.dataset(dataset)), _unknown(suite, dataset, names.parse(run))
-    if sizes is None or unknown:
+    clips, unknown = sizes(suite, dataset), _unknown(suite, dataset, names.parse(run))
+    if clips is None or unknown:
         return Estimate(1, 0.0, 0.0, 0.0, 0.0, unknown)
     values = suite.recipe(dataset, run).values
     weights = 4e6 * suite.entries.entry("models", names.parse(run).model)["params_m"]
-    scored = _scored(values["training"])
+    scored = work.scored(values["training"])
     with_weights = max(1, sum(name in WITH_WEIGHTS for name in scored))
-    rows = len(scored) * (sizes.test + sizes.val)
+    rows = len(scored) * (clips.test + clips.val)
     return Estimate(
         jobs=1,
-        hours=_seconds(suite, run, values, sizes) / 3600,
+        hours=_seconds(suite, run, values, clips) / 3600,
         runs=with_weights * weights + 5 * rows * values["dataset"]["classes"] + SMALL_FILES,
         prepared=0.0,
-        passing=weights * (2 * CHECKPOINT + len(_kept(values["training"]))),
+        passing=weights * (2 * CHECKPOINT + len(work.kept(values["training"]))),
         unknown=(),
     )
 
@@ -108,21 +111,21 @@ def _unknown(suite: Suite, dataset: str, run: names.Run) -> tuple[str, ...]:
     models = dict.fromkeys(link.model for link in links)
     entries = suite.entries
     sized = [m for m in models if {"gflops", "params_m"} <= set(entries.entry("models", m))]
-    found = [] if _sizes(suite.dataset(dataset)) else [dataset]
+    found = [] if sizes(suite, dataset) else [dataset]
     return (*found, *(model for model in models if model not in sized))
 
 
-def _seconds(suite: Suite, run: str, values: Mapping[str, Any], sizes: _Sizes) -> float:
+def _seconds(suite: Suite, run: str, values: Mapping[str, Any], clips: Sizes) -> float:
     """Return the seconds of one job, training and scoring."""
     view, training = values["input"], values["training"]
     teacher = names.parse(run).teacher
     forward = _forward(suite, names.parse(run).model, view)
     above = _forward(suite, teacher.model, view) if teacher else 0.0
-    length = min(sizes.seconds, view["frames"] * view["shift_ms"] / 1000)
+    length = min(clips.seconds, view["frames"] * view["shift_ms"] / 1000)
     host = HOST * length
-    step = training["epochs"] * sizes.train * (3 * forward + above + host)
-    scored = sum(_scored(training).values()) * (sizes.test + sizes.val)
-    validated = training["epochs"] * sizes.val
+    step = training["epochs"] * clips.train * (3 * forward + above + host)
+    scored = sum(work.scored(training).values()) * (clips.test + clips.val)
+    validated = training["epochs"] * clips.val
     return float(START + step + (validated + scored) * (forward + host))
 
 
@@ -133,35 +136,48 @@ def _forward(suite: Suite, model: str, view: Mapping[str, Any]) -> float:
     return float(entry["gflops"] * 1e9 * scale / SUSTAINED[entry["class"]])
 
 
-def _scored(training: Mapping[str, Any]) -> dict[str, int]:
-    """Return how often each readout scores the test clips."""
-    often = {"peek": training["epochs"], "checkpoints": len(_kept(training))}
-    return {name: often.get(name, 1) for name in (training["readout"], *training["readouts"])}
+def sizes(suite: Suite, dataset: str) -> Sizes | None:
+    """Return the clips of one fold: from the entry's `size`, else from the prepared manifest."""
+    stated = _stated(suite.dataset(dataset))
+    return stated or _counted(suite, dataset)
 
 
-def _kept(training: Mapping[str, Any]) -> range:
-    """Return the epochs whose weights are kept until the run has been scored."""
-    readouts = (training["readout"], *training["readouts"])
-    if "peek" in readouts:
-        return range(1, training["epochs"] + 1)
-    if "checkpoints" not in readouts:
-        return range(0)
-    first, last = training["average"]
-    return range(first, last + 1)
-
-
-def _sizes(entry: Mapping[str, Any]) -> _Sizes | None:
+def _stated(entry: Mapping[str, Any]) -> Sizes | None:
     """Return the clips of one fold from an entry's `size`, None where it has none."""
     size = entry.get("size")
     if size is None:
         return None
     if "folds" not in entry:
-        return _Sizes(size["train"], size.get("val", 0), size["test"], size["seconds"])
+        return Sizes(size["train"], size.get("val", 0), size["test"], size["seconds"])
     test = size["clips"] / len(entry["folds"])
-    return _Sizes(size["clips"] - test, 0, test, size["seconds"])
+    return Sizes(size["clips"] - test, 0, test, size["seconds"])
 
 
-def _prepared(entry: Mapping[str, Any]) -> float:
+def _counted(suite: Suite, dataset: str) -> Sizes | None:
+    """Return the clips of one fold as prepared, None where nothing is."""
+    path = suite.prepared_folder(dataset) / "manifest.csv"
+    try:
+        splits, seconds = _count(str(path), path.stat().st_mtime_ns)
+    except (OSError, KeyError, ValueError):
+        return None
+    clips, folds = sum(splits.values()), suite.dataset(dataset).get("folds")
+    if not clips:
+        return None
+    if not folds:
+        return Sizes(splits["train"], splits["val"], splits["test"], seconds / clips)
+    test = clips / len(folds)
+    return Sizes(clips - test, 0, test, seconds / clips)
+
+
+@functools.cache
+def _count(path: str, time: int) -> tuple[Counter[str], float]:
+    """Return a manifest's clips by split and their seconds in all; read once a time of change."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = [(row["split"], float(row["seconds"])) for row in csv.DictReader(file)]
+    return Counter(split for split, _ in rows), sum(seconds for _, seconds in rows)
+
+
+def prepared(entry: Mapping[str, Any]) -> float:
     """Return the bytes of a dataset's prepared clips, 0 where its size is unknown."""
     size = entry.get("size") or {}
     clips = sum(size.get(key, 0) for key in ("clips", "train", "val", "test"))
@@ -169,28 +185,6 @@ def _prepared(entry: Mapping[str, Any]) -> float:
 
 
 # ------------------------------------------------------------------------------------ in sentences
-
-
-def summary(suite: Suite) -> str:
-    """Return the lines under the list of `cmkd plan`."""
-    whole = estimate(suite)
-    count = len({(job.dataset, job.run) for job in suite.jobs()})
-    if whole.unknown and not whole.hours:
-        words = ", ".join(whole.unknown)
-        return (
-            f"{whole.jobs} trainings of {count} runs\n"
-            f"no estimate of hours and disk: the size of {words} is not in the catalogue"
-        )
-    lines = [
-        f"{whole.jobs} trainings of {count} runs",
-        f"{hours(whole.hours)} on one H100-class GPU in float32 (an estimate, not measured)",
-        f"{size(whole.disk)} on disk: {size(whole.prepared)} of prepared clips, "
-        f"{size(whole.runs)} of run folders; each training at work {size(whole.passing)} more",
-    ]
-    if whole.unknown:
-        words = ", ".join(whole.unknown)
-        lines.append(f"left out, since their size is not in the catalogue: {words}")
-    return "\n".join(lines)
 
 
 def hours(value: float) -> str:

@@ -18,7 +18,8 @@ from cmkd.plan.catalog import Catalog, find, read_yaml
 from cmkd.plan.names import Run
 from cmkd.plan.recipes import Recipe
 
-EXECUTION = {"device": "auto", "threads": 1, "workers": 2, "checkpoint_seconds": 60}
+EXECUTION: dict[str, Any] = {"device": "auto", "threads": 1, "workers": 2, "gpus": 1}
+EXECUTION |= {"checkpoint_seconds": 60, "lease_seconds": 60}
 PAIRS = ("alone", "cross", "same", "self")
 KEYS = (
     *("datasets", "models", "pairs", "variants", "folds", "seeds", "set", "results", "prepared"),
@@ -60,12 +61,17 @@ def default_suite() -> Path:
     return find() / "config.yaml"
 
 
-def load(path: Path | str | None = None, overrides: Mapping[str, Any] | None = None) -> "Suite":
+def load(
+    path: Path | str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    checked: bool = False,
+) -> "Suite":
     """Read, check and expand a suite file (none: the default suite).
 
     Args:
         path: the suite; its name is the file's stem (`config` is called `default`).
         overrides: top-level keys laid over the file, such as {"data_root": "/data/ESC-50"}.
+        checked: it was found to be right already, as the suite of a job that was submitted.
 
     Raises:
         ConfigError: all that is wrong with the suite or its catalogue, in one error.
@@ -75,21 +81,24 @@ def load(path: Path | str | None = None, overrides: Mapping[str, Any] | None = N
         key: str(value) if isinstance(value, Path) else value
         for key, value in (overrides or {}).items()
     }
-    return make(read_yaml(path) | laid_over, path)
+    return make(read_yaml(path) | laid_over, path, checked)
 
 
-def make(config: Mapping[str, Any], path: Path | str) -> "Suite":
-    """Check and expand a suite given as a mapping; `path` gives its name and finds its catalogue.
+def make(config: Mapping[str, Any], path: Path | str, checked: bool = False) -> "Suite":
+    """Expand a suite given as a mapping, after a check unless it is `checked` already.
+
+    `path` gives its name and finds its catalogue.
 
     Raises:
         ConfigError: all that is wrong with the suite or its catalogue, in one error.
     """
-    from cmkd.plan import checks
-
     name, catalog = identity(config, Path(path))
     entries = Catalog(catalog)
-    checks.check_entries(config, entries, str(path))
-    return Suite(config, name, catalog, Path(path), entries)
+    if checked:
+        return Suite(config, name, catalog, Path(path), entries)
+    from cmkd.plan import checks
+
+    return checks.check_entries(config, entries, str(path))
 
 
 def identity(config: Mapping[str, Any], path: Path) -> tuple[str, Path]:
@@ -383,8 +392,8 @@ class Suite:
 
     def folder(self, job: Job) -> Path:
         """Return a job's run folder."""
-        run = self.results / "runs" / job.dataset / job.run
-        return run / f"fold-{job.fold}" / f"seed-{job.seed}"
+        within = f"runs/{job.dataset}/{job.run}/fold-{job.fold}/seed-{job.seed}"
+        return self.results / within
 
     def prepared_folder(self, dataset: str) -> Path:
         """Return where a dataset's prepared clips are."""

@@ -40,10 +40,10 @@ class RunState:
 
 def collect(suite: Suite) -> dict[Job, RunState]:
     """Return the state of every run of the suite, in the suite's order of jobs."""
-    return {job: _state(suite, job) for job in suite.jobs()}
+    return {job: state_of(suite, job) for job in suite.jobs()}
 
 
-def _state(suite: Suite, job: Job) -> RunState:
+def state_of(suite: Suite, job: Job) -> RunState:
     """Return the state of one run."""
     folder = suite.folder(job)
     status, cause = judge(folder, suite.recipe(job.dataset, job.run))
@@ -65,7 +65,7 @@ def judge(folder: Path, wanted: Recipe) -> tuple[str, str]:
         return DONE, ""
     failure = read(folder / "state" / "failure.json")
     if failure is not None and failure.get("recipe", wanted.digest) == wanted.digest:
-        stopped = failure.get("kind") == "time"  # its state is saved: it goes on when run again
+        stopped = failure.get("kind") in ("time", "budget")  # it goes on when run again
         return (MISSING if stopped else FAILED), failure_text(failure)
     if (folder / "metrics.json").exists() or _recorded(folder) not in (None, wanted.text):
         return STALE, complaint

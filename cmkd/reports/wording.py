@@ -54,6 +54,10 @@ ENSEMBLES = (
     "Rows ens:NAME are ensembles: the mean of the probabilities of the runs that the remarks name. "
     "Their gain over alone is over the ensemble of the same students alone."
 )
+BUDGET = (
+    "The suite's budget of device hours (execution: budget_gpu_hours) ended it: runs that it did "
+    "not reach for are missing below, as done/planned shows. Raised, the same command goes on."
+)
 CUT = (
     "Intervals of values are shown within 0 and 100; where runs are few the formula goes past "
     "these, and leaderboard.csv holds what it gives."
@@ -86,6 +90,7 @@ def explanation(rows: pd.DataFrame) -> list[str]:
         "of its teacher's, divided among the teacher's students.",
     ]
     sentences += marks(rows)
+    sentences += [BUDGET] if rows["notes"].str.contains(r"not done \d+/\d+: budget").any() else []
     sentences += [CUT] if columns.is_cut(rows) else []
     return [*sentences, GAIN_MAP] if "map" in set(rows["metric"]) else sentences
 

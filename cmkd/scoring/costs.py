@@ -1,6 +1,7 @@
 """What a job cost and where it ran: the facts of cost.json and cost-evaluate.json."""
 
 import datetime
+import os
 import platform
 import resource
 import subprocess
@@ -12,12 +13,13 @@ from typing import Any
 import torch
 
 from cmkd import __version__, files
+from cmkd.scoring import threads
 
 PACKAGES = ("torch", "numpy", "timm", "safetensors")
 
 
 def machine(device: torch.device, execution: Mapping[str, Any]) -> dict[str, Any]:
-    """Return device, precision, threads, processes, versions and git commit."""
+    """Return device, precision, threads really used, processes, place, versions and git commit."""
     on_gpu = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
@@ -25,9 +27,20 @@ def machine(device: torch.device, execution: Mapping[str, Any]) -> dict[str, Any
         "precision": "float32",
         "threads": torch.get_num_threads(),
         "processes": 1,
+        "place": place(),
         "execution": {key: execution[key] for key in sorted(execution)},
         "versions": versions(),
         "commit": commit(),
+    }
+
+
+def place() -> dict[str, Any]:
+    """Return the host, the processors given to this process, its GPUs as named, its Slurm job."""
+    return {
+        "host": platform.node(),
+        "processors": threads.processors(),
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
 
 

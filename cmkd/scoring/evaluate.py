@@ -1,5 +1,6 @@
 """The verb `evaluate`: score what a training left, every readout, and write metrics.json last."""
 
+import contextlib
 import json
 import shutil
 import time
@@ -15,8 +16,9 @@ from cmkd.data.clips import Clips
 from cmkd.errors import DataError, RunError
 from cmkd.models import weights
 from cmkd.plan.recipes import digest, read_recipe
-from cmkd.scoring import by_epoch, costs, epochs, failures
+from cmkd.scoring import by_epoch, costs, epochs, failures, lease
 from cmkd.scoring.predict import choose_device
+from cmkd.scoring.signals import ending
 from cmkd.scoring.splits import Recipe, Split
 
 # An area under the curve this near one half says that nothing was learned.
@@ -32,20 +34,61 @@ def evaluate(run: Path, prepared: Path, execution: Mapping[str, Any]) -> None:
     further readouts (`checkpoints` and `peek` are made of the weights by epoch in state/),
     cost-evaluate.json and, last, metrics.json; then removes state/.
 
+    While another copy of this job is at work on the run, it waits.
+
     Raises:
         RunError: the folder holds no finished training, or one of another recipe or other clips.
         DataError: the fold has no test clip, or none with a label; scores that are not finite.
+        Stopped: SIGTERM came; what was not finished is done again.
+        LeaseLost: another copy of this job took the run over, while this one was suspended.
     """
     run = Path(run)
+    _trained_digest(run)
+    with ending(f"evaluate {run}"), lease.held(run, "evaluate", lease.seconds(execution)) as own:
+        recipe_digest = _trained_digest(run)
+        if own.waited and _scored(run, recipe_digest):
+            print(f"evaluate {run}: done already, nothing to do", flush=True)
+            return
+        with failures.recorded(run, "evaluate", recipe_digest):
+            result = _evaluate(run, prepared, execution, recipe_digest)
+            files.write_json(run / "metrics.json", result)
+        own.check()
+        _clear(run / "state")
+    print(f"evaluate {run}: {result['metric']} {result['value']:.4f} on {result['n']} clips")
+
+
+def _trained_digest(run: Path) -> str:
+    """Return the digest of a trained run's recipe."""
     record = run / "recipe.yaml"
     if not record.exists():
         raise RunError(f"{run} has no recipe.yaml: train this run before evaluating it")
-    recipe_digest = digest(record.read_text(encoding="utf-8"))
-    with failures.recorded(run, "evaluate", recipe_digest):
-        result = _evaluate(run, prepared, execution, recipe_digest)
-        files.write_json(run / "metrics.json", result)
-    shutil.rmtree(run / "state", ignore_errors=True)
-    print(f"evaluate {run}: {result['metric']} {result['value']:.4f} on {result['n']} clips")
+    return digest(record.read_text(encoding="utf-8"))
+
+
+def _scored(run: Path, recipe_digest: str) -> bool:
+    """Say whether the copy that was waited for has scored these very weights, and all is there."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        numbers = files.read_json(run / "metrics.json")
+        training = read_recipe(run / "recipe.yaml")["training"]
+        further = [f"scores-{name}.npz" for name in training.get("readouts", [])
+                   if name != training["readout"]]  # fmt: skip
+        return (
+            numbers["recipe"] == recipe_digest
+            and numbers["weights"] == files.sha256_file(run / "weights.safetensors")
+            and all(
+                (run / name).exists() for name in ("scores.npz", "cost-evaluate.json", *further)
+            )
+        )
+    return False
+
+
+def _clear(state: Path) -> None:
+    """Remove all of a finished run's state but the lease, which goes last, with the folder."""
+    for path in state.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != lease.NAME:
+            path.unlink(missing_ok=True)
 
 
 def _evaluate(

@@ -14,7 +14,7 @@ from cmkd import files
 from cmkd.plan import names, recipes
 from cmkd.plan.suites import Job, Suite
 from cmkd.reports.columns import METRICS
-from cmkd.reports.runs import DONE, FAILED, RunState
+from cmkd.reports.runs import DONE, FAILED, RunState, sha256
 from cmkd.reports.wording import DIRECTIONS
 
 SCHEMA = 2  # raised when what is written of a run changes, so that all are written again
@@ -24,7 +24,7 @@ ARTIFACTS = ("recipe.yaml", "history.csv", "metrics.json", *COSTS)
 CONTENT = (*ARTIFACTS, "inputs.json")
 FAILURE = "state/failure.json"
 NOT_CURVES = ("epoch", "step", "time")
-NOT_USAGE = ("format", "execution", "versions", "threads", "processes", "attempts")
+NOT_USAGE = ("format", "execution", "versions", "threads", "processes", "place", "attempts")
 BILLIONS = {"flops": "gflops", "peak_memory": "peak_memory_gb"}
 LONGEST_PARAM, LONGEST_TAG = 6000, 5000
 
@@ -51,30 +51,35 @@ def run_key(identity: str, job: Job) -> str:
     return f"{identity}/{job.dataset}/{job.run}/fold-{job.fold}/seed-{job.seed}"
 
 
+def name_of(job: Job) -> str:
+    """Return the name of a run as the UI shows it."""
+    return f"{job.run} f{job.fold} s{job.seed}"
+
+
 def digest_of(state: RunState, tags: Mapping[str, str]) -> str:
     """Return the hash of everything a run's entry is made from."""
     parts = [f"schema {SCHEMA}", json.dumps(tags, sort_keys=True)]
     for name in CONTENT if state.status == DONE else (FAILURE,):
         path = state.folder / name
-        parts.append(f"{name} {files.sha256_file(path) if path.is_file() else None}")
+        parts.append(f"{name} {sha256(path)}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def entry_of(suite: Suite, state: RunState, tags: Mapping[str, str]) -> Entry:
     """Return what is written of a finished or failed run."""
     done = state.status == DONE
-    history = _history(state.folder / "history.csv") if done else []
-    start, end = _times(state, history)
+    rows = history(state.folder / "history.csv") if done else []
+    start, end = _times(state, rows)
     recipe = suite.recipe(state.job.dataset, state.job.run)
     values = recipes.read_recipe(state.folder / "recipe.yaml") if done else recipe.values
     return Entry(
-        name=f"{state.job.run} f{state.job.fold} s{state.job.seed}",
+        name=name_of(state.job),
         status="FINISHED" if done else "FAILED",
         start=start,
         end=end,
         tags=tags,
         params=flatten(values),
-        metrics=[*_finals(state, end), *_curves(history), *_usage(state, end)] if done else [],
+        metrics=[*_finals(state, end), *curves(rows), *_usage(state, end)] if done else [],
         manifest=str(_inputs(state).get("manifest", "")) if done else "",
         artifacts=[path for name in ARTIFACTS if done and (path := state.folder / name).is_file()],
     )
@@ -154,7 +159,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _history(path: Path) -> list[dict[str, float]]:
+def history(path: Path) -> list[dict[str, float]]:
     """Return the rows of history.csv, the numbers that are there."""
     if not path.is_file():
         return []
@@ -163,11 +168,11 @@ def _history(path: Path) -> list[dict[str, float]]:
     return [{name: float(text) for name, text in row.items() if text} for row in rows]
 
 
-def _curves(history: Sequence[Mapping[str, float]]) -> list[Curve]:
+def curves(rows: Sequence[Mapping[str, float]]) -> list[Curve]:
     """Return train/... and val/... by epoch at the time the epoch ended."""
     return [
         (_curve_name(name), value, round(row["time"] * 1000), int(row["epoch"]))
-        for row in history
+        for row in rows
         for name, value in row.items()
         if name not in NOT_CURVES and not math.isinf(value)
     ]
@@ -235,14 +240,14 @@ def _inputs(state: RunState) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _times(state: RunState, history: Sequence[Mapping[str, float]]) -> tuple[int, int]:
+def _times(state: RunState, rows: Sequence[Mapping[str, float]]) -> tuple[int, int]:
     """Return start and end of the training: of its costs, else the history, else the last file.
 
     What evaluating took is not in it: a scheduler may have it wait for hours.
     """
     last = state.folder / ("metrics.json" if state.status == DONE else FAILURE)
     written = round(last.stat().st_mtime * 1000) if last.is_file() else 0
-    times = [round(row["time"] * 1000) for row in history] or [written]
+    times = [round(row["time"] * 1000) for row in rows] or [written]
     cost = state.cost.get("train", {}) if state.status == DONE else {}
     start = _milliseconds(cost["start"]) if cost.get("start") else times[0]
     end = _milliseconds(cost["end"]) if cost.get("end") else times[-1]

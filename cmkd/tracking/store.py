@@ -2,15 +2,17 @@
 
 import logging
 import os
-import re
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 from typing import Any
 
 from cmkd import files
-from cmkd.errors import RunError
+from cmkd.errors import RunError, StoreError
 from cmkd.plan.suites import Suite
+from cmkd.tracking import trouble
+from cmkd.tracking.trouble import public
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -49,8 +51,21 @@ def results_id(results: Path) -> str:
     """Return the name of this tree of results in a shared store: RESULTS/id, made once."""
     path = results / "id"
     if not path.exists():
-        files.write_text(path, uuid.uuid4().hex[:12] + "\n")
+        _write_first(path, uuid.uuid4().hex[:12] + "\n")
     return path.read_text(encoding="utf-8").strip()
+
+
+def _write_first(path: Path, text: str) -> None:
+    """Write a file whole unless another process, on whatever machine, was faster."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder:
+        new = Path(folder) / path.name
+        files.write_text(new, text)
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            new.replace(path)
 
 
 def marker(suite: Suite) -> Path:
@@ -99,19 +114,34 @@ def ui_pages(suite: Suite, port: int = 5000) -> dict[str, str]:
 
 
 def client(uri: str) -> Any:
-    """Import MLflow, quietly, and return a client of the store."""
+    """Import MLflow, quietly, and return a client of a store that answers.
+
+    Raises:
+        StoreError: it does not, or it refuses.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=uri)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings of each repeated request
+    with trouble.told(uri), trouble.patience(trouble.BRIEF):
+        if "://" in uri and not is_server(uri):
+            _connect(uri)
+        found = MlflowClient(tracking_uri=uri)
+        found.search_experiments(max_results=1)
+    return found
 
 
-def public(uri: str) -> str:
-    """Return an address without the password in it."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+def _connect(uri: str) -> None:
+    """Connect to a database once: MLflow itself would try for minutes, and say so in many lines."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri)
+    if engine.dialect.name != "sqlite":
+        engine.connect().close()
+    engine.dispose()
 
 
 def is_server(uri: str) -> bool:
@@ -134,6 +164,10 @@ def _experiment(client: Any, suite: Suite, name: str) -> str:
 
     Where the results, their store among them, were moved or copied, the old experiment would have
     its artifacts in the old place for ever: it is put aside under another name.
+
+    Raises:
+        StoreError: it was deleted on a server. Restoring it would also bring back all runs that
+            were ever replaced, those of other people among them.
     """
     found = client.get_experiment_by_name(name)
     location = None if is_server(tracking_uri(suite)) else artifacts(suite).as_uri()
@@ -141,13 +175,39 @@ def _experiment(client: Any, suite: Suite, name: str) -> str:
         _put_aside(client, found)
         found = None
     if found is None:
-        return str(client.create_experiment(name, location, {NOTE: EXPERIMENT_NOTE}))
+        found = _create(client, name, location)
     if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
+        _restore(client, suite, found)
     note = found.tags.get(NOTE, OPENING)
     if note != EXPERIMENT_NOTE and note.startswith(OPENING):  # an older one of ours
-        client.set_experiment_tag(found.experiment_id, NOTE, EXPERIMENT_NOTE)
+        number = found.experiment_id
+        trouble.insist(lambda: client.set_experiment_tag(number, NOTE, EXPERIMENT_NOTE))
     return str(found.experiment_id)
+
+
+def _create(client: Any, name: str, location: str | None) -> Any:
+    """Return a new experiment, or the one that another writer made at the same moment."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_experiment(name, location, {NOTE: EXPERIMENT_NOTE})
+    except MlflowException as error:
+        if not trouble.exists_already(error):
+            raise
+    return client.get_experiment_by_name(name)
+
+
+def _restore(client: Any, suite: Suite, found: Any) -> None:
+    """Restore a deleted experiment of one's own store; refuse it on a server."""
+    uri = tracking_uri(suite)
+    if is_server(uri):
+        raise StoreError(
+            f"experiment '{found.name}' (number {found.experiment_id}) was deleted on "
+            f"{public(uri)}: its operator removes it for good with `mlflow gc --experiment-ids "
+            f"{found.experiment_id}`, or restores it, after which runs that had been replaced are "
+            "there twice until each suite is tracked again"
+        )
+    client.restore_experiment(found.experiment_id)
 
 
 def _is_own(suite: Suite) -> bool:

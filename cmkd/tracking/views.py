@@ -10,12 +10,14 @@ import json
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from cmkd.plan import names
 from cmkd.plan.suites import Job, Suite
 from cmkd.reports import references
 from cmkd.reports.runs import RunState
+from cmkd.tracking import trouble
 from cmkd.tracking.entries import STATE
 
 TAG, KEY = "mlflow.sharedViewState.", "cmkd-"
@@ -42,25 +44,33 @@ Ids = Mapping[Job, str]
 
 
 def write(
-    client: Any, suite: Suite, dataset: str, experiment: str, states: Iterable[RunState], ids: Ids
+    client: Any,
+    suite: Suite,
+    dataset: str,
+    experiment: str,
+    states: Iterable[RunState],
+    ids: Ids,
+    tree: str = "",
 ) -> dict[str, str]:
     """Bring an experiment's views up to date; return the pages of the first ones, by title.
 
     `ids` are MLflow's ids of the runs that are there. A view that somebody changed in the UI stays
-    as it is. Those of single models are only in the UI's menu.
+    as it is. Those of single models are only in the UI's menu. In a store that others use, too,
+    `tree` names our results: the comparison of two runs is one of ours.
     """
     found = client.get_experiment(experiment).tags
     page = f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={KEY}"
     done = [state for state in states if state.done and state.job in ids]
     pages = {}
     for key, title, state in _views(suite, dataset, done, ids):
-        name, text = f"{TAG}{KEY}{key}", _envelope(title, state)
+        whole = f"{key}-{tree}" if tree and key == "pair" else key
+        name, text = f"{TAG}{KEY}{whole}", _envelope(title, state)
         if len(text) > LONGEST:
             continue
         if found.get(name) != text and not _changed(found.get(name)):
-            client.set_experiment_tag(experiment, name, text)
+            trouble.insist(partial(client.set_experiment_tag, experiment, name, text))
         if key in PAGES:
-            pages[title] = page + key + (CHARTS if "compareRunCharts" in state else "")
+            pages[title] = page + whole + (CHARTS if "compareRunCharts" in state else "")
     return pages
 
 

@@ -2,8 +2,7 @@
 
 import contextlib
 import fcntl
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ from cmkd import files
 from cmkd.plan.suites import Job, Suite
 from cmkd.progress import progress
 from cmkd.reports.runs import DONE, FAILED, RunState, collect
-from cmkd.tracking import store, views
-from cmkd.tracking.entries import HASH, KEY, STATE, Entry, digest_of, entry_of, run_key, tags_of
+from cmkd.tracking import live, store, trouble, upload, views
+from cmkd.tracking.entries import HASH, KEY, STATE, digest_of, entry_of, run_key, tags_of
 
-METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # what one request may hold
+COUNTS = ("added", "replaced", "unchanged", "waiting", "running")
+Known = dict[str, list[Any]]  # the store's runs by key
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,130 @@ class TrackReport:
     replaced: int = 0
     unchanged: int = 0
     waiting: int = 0
+    running: int = 0
 
     def __str__(self) -> str:
         """Say it in one line."""
         return (
             f"MLflow: {self.added} runs added, {self.replaced} replaced, {self.unchanged} "
-            f"unchanged, {self.waiting} not finished; see them with `cmkd ui`"
+            f"unchanged, {self.waiting + self.running} not finished; see them with `cmkd ui`"
         )
+
+
+@dataclass
+class Copy:
+    """The copy of a suite's runs in a store: its client, experiments by dataset, ids of runs.
+
+    `shown` tells whether runs that are still being trained are shown, too.
+    """
+
+    client: Any
+    suite: Suite
+    identity: str
+    experiments: Mapping[str, str]
+    shown: bool = False
+    ids: dict[Job, str] = field(default_factory=dict)
+
+    def known(self, jobs: Iterable[Job] | None = None) -> Known:
+        """Return what the store has of these jobs, or of all the results, by key."""
+        known: Known = {}
+        chosen = [(list(self.experiments.values()), f"tags.`{KEY}` LIKE '{self.identity}/%'")]
+        if jobs is not None:
+            chosen = [
+                ([self.experiments[job.dataset]], f"tags.`{KEY}` = '{self.key(job)}'")
+                for job in jobs
+            ]
+        for experiments, wanted in chosen:
+            for run in _search(self.client, experiments, wanted):
+                known.setdefault(run.data.tags[KEY], []).append(run)
+        return known
+
+    def key(self, job: Job) -> str:
+        """Return the key of a job's run."""
+        return run_key(self.identity, job)
+
+    def replay(self, states: Iterable[RunState], known: Known) -> dict[str, int]:
+        """Bring the store up to date and return how many runs were treated how."""
+        counts = dict.fromkeys(COUNTS, 0)
+        for state in states:
+            old = known.get(self.key(state.job), [])
+            if state.status in (DONE, FAILED):
+                counts[self._update(state, old)] += 1
+            else:
+                counts[self._unfinished(state, old)] += 1
+        return counts
+
+    def merge(self, known: Known) -> None:
+        """Take away what was written twice: by two writers, or because an answer was lost.
+
+        Of equal runs all writers keep the same one. What another writer has not finished is left
+        to it, or to the next pass.
+        """
+        for runs in known.values():
+            kept: dict[str, Any] = {}
+            for run in sorted(runs, key=lambda run: str(run.info.run_id)):
+                tags = run.data.tags
+                lost = tags.get(upload.WRITER) == upload.TOKEN and live.LIVE not in tags
+                double = kept.setdefault(tags[HASH], run) is not run if HASH in tags else lost
+                if double:
+                    upload.delete(self.client, run)
+        self.ids |= {
+            job: min(str(run.info.run_id) for run in done)
+            for job in self.suite.jobs()
+            if (done := [run for run in known.get(self.key(job), []) if HASH in run.data.tags])
+        }
+
+    def show(self, states: Mapping[Job, RunState]) -> dict[str, dict[str, str]]:
+        """Write each experiment's saved views; return the pages that show them."""
+        pages = {}
+        for dataset, experiment in self.experiments.items():
+            of = [state for job, state in states.items() if job.dataset == dataset]
+            pages[dataset] = views.write(
+                self.client, self.suite, dataset, experiment, of, self.ids, self._tree()
+            )
+        return pages
+
+    def _tree(self) -> str:
+        """Return what tells these results from others in a shared store, "" in their own."""
+        own = store.tracking_uri(self.suite) == store.own_uri(self.suite)
+        return "" if own else self.identity
+
+    def _update(self, state: RunState, old: Sequence[Any]) -> str:
+        """Write a run unless it is there; the new one is whole before the old one goes."""
+        tags = tags_of(self.suite, state, self.identity)
+        digest = digest_of(state, tags)
+        same = [run for run in old if run.data.tags.get(HASH) == digest]
+        if same:
+            _set_state(self.client, same[0], state.status)
+            self.ids[state.job] = str(same[0].info.run_id)
+        else:
+            entry = entry_of(self.suite, state, tags)
+            experiment = self.experiments[state.job.dataset]
+            self.ids[state.job] = upload.write(self.client, experiment, entry, digest)
+        for run in old:
+            if run not in same[:1]:
+                upload.delete(self.client, run)
+        if same:
+            return "unchanged"
+        return "replaced" if any(HASH in run.data.tags for run in old) else "added"
+
+    def _unfinished(self, state: RunState, old: Sequence[Any]) -> str:
+        """Mark what is no longer wanted, drop what was cut off, show what is being trained."""
+        shown = [run for run in old if live.LIVE in run.data.tags and HASH not in run.data.tags]
+        for run in old:
+            if HASH in run.data.tags:
+                _set_state(self.client, run, state.status)
+            elif run not in shown[:1]:
+                upload.delete(self.client, run)
+        sight = live.look(self.suite, state) if self.shown or shown else None
+        if sight is None:
+            for run in shown[:1]:
+                upload.delete(self.client, run)
+            return "waiting"
+        tags = tags_of(self.suite, state, self.identity)
+        experiment = self.experiments[state.job.dataset]
+        live.show(self.client, experiment, sight, tags, shown[0] if shown else None)
+        return "running" if sight.alive else "waiting"
 
 
 def track(suite: Suite) -> TrackReport:
@@ -44,23 +161,47 @@ def track(suite: Suite) -> TrackReport:
 
     The store is MLFLOW_TRACKING_URI, else the suite's `execution.tracking_uri`, else
     RESULTS/mlflow.db. The marker is RESULTS/logs/track-SUITE.json.
+
+    Raises:
+        StoreError: the store does not answer for about a minute, or it refuses.
     """
-    suite.results.mkdir(parents=True, exist_ok=True)
     uri = store.tracking_uri(suite)
-    with _one_writer(suite.results / "logs" / ".track.lock"):
-        client = store.client(uri)
-        states = collect(suite)
-        experiments = store.experiments(client, suite, {job.dataset for job in states})
-        counts = _replay(client, suite, states, experiments)
-        pages = _views(client, suite, states, experiments)
-        report = TrackReport(suite.name, store.public(uri), experiments, pages, **counts)
-        files.write_json(store.marker(suite), {"format": 1, **report.__dict__})
+    with one_writer(suite), trouble.told(uri):
+        copy, states = open_copy(suite), collect(suite)
+        with trouble.patience(trouble.PATIENT):
+            known = copy.known()
+            counts = copy.replay(progress(states.values(), len(states), "track"), known)
+            copy.merge(copy.known())
+            return write_marker(copy, states, counts)
+
+
+def open_copy(suite: Suite, shown: bool = False) -> Copy:
+    """Reach the store, make the experiments that are not there, and return the suite's copy.
+
+    Raises:
+        StoreError: the store does not answer, or it refuses.
+    """
+    client = store.client(store.tracking_uri(suite))
+    identity = store.results_id(suite.results)
+    with trouble.patience(trouble.BRIEF):
+        experiments = store.experiments(client, suite, {job.dataset for job in suite.jobs()})
+    return Copy(client, suite, identity, experiments, shown)
+
+
+def write_marker(
+    copy: Copy, states: Mapping[Job, RunState], counts: Mapping[str, int]
+) -> TrackReport:
+    """Write the saved views and the marker, and return what was done."""
+    address = store.public(store.tracking_uri(copy.suite))
+    report = TrackReport(copy.suite.name, address, copy.experiments, copy.show(states), **counts)
+    files.write_json(store.marker(copy.suite), {"format": 1, **report.__dict__})
     return report
 
 
 @contextlib.contextmanager
-def _one_writer(path: Path) -> Iterator[None]:
+def one_writer(suite: Suite) -> Iterator[None]:
     """Wait for another pass over the same results; file systems without locks do without."""
+    path: Path = suite.results / "logs" / ".track.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         with contextlib.suppress(OSError):
@@ -68,117 +209,21 @@ def _one_writer(path: Path) -> Iterator[None]:
         yield
 
 
-def _replay(
-    client: Any, suite: Suite, states: Mapping[Job, RunState], experiments: Mapping[str, str]
-) -> dict[str, int]:
-    """Bring the store up to date and return how many runs were treated how."""
-    identity = store.results_id(suite.results)
-    known = _known(client, list(experiments.values()), identity)
-    counts = {"added": 0, "replaced": 0, "unchanged": 0, "waiting": 0}
-    for job, state in progress(states.items(), len(states), "track"):
-        old = known.get(run_key(identity, job), [])
-        if state.status in (DONE, FAILED):
-            counts[_update(client, suite, state, old, experiments[job.dataset])] += 1
-        else:
-            _mark(client, state, old)
-            counts["waiting"] += 1
-    return counts
-
-
-def _views(
-    client: Any, suite: Suite, states: Mapping[Job, RunState], experiments: Mapping[str, str]
-) -> dict[str, dict[str, str]]:
-    """Write each experiment's saved views; return the pages that show them."""
-    identity = store.results_id(suite.results)
-    known = _known(client, list(experiments.values()), identity)
-    keys = {job: known.get(run_key(identity, job)) for job in states}
-    ids = {job: str(found[0].info.run_id) for job, found in keys.items() if found}
-    pages = {}
-    for dataset, experiment in experiments.items():
-        of = [state for job, state in states.items() if job.dataset == dataset]
-        pages[dataset] = views.write(client, suite, dataset, experiment, of, ids)
-    return pages
-
-
-def _known(client: Any, experiments: Sequence[str], identity: str) -> dict[str, list[Any]]:
-    """Return the runs of these results that the store has, by key."""
-    known: dict[str, list[Any]] = {}
+def _search(client: Any, experiments: Sequence[str], wanted: str) -> Iterator[Any]:
+    """Yield the runs of each experiment that a filter finds, page by page."""
     for experiment in experiments:
         token: str | None = None
         while True:
             page = client.search_runs(
-                [experiment],
-                filter_string=f"tags.`{KEY}` LIKE '{identity}/%'",
-                max_results=5000,
-                page_token=token,
+                [experiment], filter_string=wanted, max_results=5000, page_token=token
             )
-            for run in page:
-                known.setdefault(run.data.tags[KEY], []).append(run)
+            yield from page
             token = page.token
             if not token:
                 break
-    return known
-
-
-def _update(client: Any, suite: Suite, state: RunState, old: Sequence[Any], experiment: str) -> str:
-    """Write a run unless its content is there; the new one is whole before the old one goes."""
-    tags = tags_of(suite, state, store.results_id(suite.results))
-    digest = digest_of(state, tags)
-    same = [run for run in old if run.data.tags.get(HASH) == digest]
-    for run in same[:1]:
-        _set_state(client, run, state.status)
-    if not same:
-        _write(client, experiment, entry_of(suite, state, tags), digest)
-    for run in old:
-        if run not in same[:1]:
-            client.delete_run(run.info.run_id)
-    if same:
-        return "unchanged"
-    return "replaced" if any(HASH in run.data.tags for run in old) else "added"
-
-
-def _mark(client: Any, state: RunState, old: Sequence[Any]) -> None:
-    """Say of runs whose folder is no longer finished that they are stale; drop what was cut off."""
-    for run in old:
-        if HASH in run.data.tags:
-            _set_state(client, run, state.status)
-        else:
-            client.delete_run(run.info.run_id)
 
 
 def _set_state(client: Any, run: Any, status: str) -> None:
     """Set the tag that tells whether the numbers are those wanted now."""
     if run.data.tags.get(STATE) != status:
         client.set_tag(run.info.run_id, STATE, status)
-
-
-def _write(client: Any, experiment: str, entry: Entry, digest: str) -> None:
-    """Write a run in as few calls as the store allows; the hash comes last."""
-    from mlflow.entities import Metric, Param
-
-    run = client.create_run(
-        experiment, start_time=entry.start, tags=dict(entry.tags), run_name=entry.name
-    )
-    key = run.info.run_id
-    metrics = [Metric(*curve) for curve in entry.metrics]
-    params = [Param(name, value) for name, value in entry.params.items()]
-    client.log_batch(key, metrics[:METRICS_AT_ONCE], params[:PARAMS_AT_ONCE])
-    for start in range(METRICS_AT_ONCE, len(metrics), METRICS_AT_ONCE):
-        client.log_batch(key, metrics[start : start + METRICS_AT_ONCE])
-    for start in range(PARAMS_AT_ONCE, len(params), PARAMS_AT_ONCE):
-        client.log_batch(key, params=params[start : start + PARAMS_AT_ONCE])
-    if entry.manifest:
-        client.log_inputs(key, [_dataset(entry)])
-    for path in entry.artifacts:
-        client.log_artifact(key, str(path))
-    client.set_terminated(key, entry.status, entry.end)
-    client.set_tag(key, HASH, digest)
-
-
-def _dataset(entry: Entry) -> Any:
-    """Return the prepared data as an MLflow dataset, known by its manifest's hash."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    source = json.dumps({"uri": "manifest.csv", "sha256": entry.manifest})
-    data = Dataset(entry.tags["dataset"], entry.manifest[:16], "local", source)
-    return DatasetInput(data, [InputTag("mlflow.data.context", "train and test")])

@@ -18,8 +18,9 @@ from cmkd import files
 from cmkd.audio.statistics import write_statistics
 from cmkd.data.clips import Clips
 from cmkd.errors import ConfigError, DataError, RunError, Stopped, TrainingError
-from cmkd.learning import fit, inputs, outputs, signals
+from cmkd.learning import fit, inputs, outputs
 from cmkd.learning.train import build_task
+from cmkd.scoring import signals
 
 Trained = Callable[..., Path]
 Wanted = Callable[..., Path]

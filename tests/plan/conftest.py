@@ -1,6 +1,8 @@
 """A small catalogue in a folder of its own, which a test may break on purpose."""
 
 import copy
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cmkd.plan import suites
+from cmkd.plan import agreement, suites
 
 DATASETS: dict[str, Any] = {
     "birds": {
@@ -104,3 +106,50 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workbench:
 @pytest.fixture
 def loaded(bench: Workbench) -> Callable[..., suites.Suite]:
     return bench.load
+
+
+COST = {"device": "cpu", "device_kind": "cpu", "threads": 1, "processes": 1}
+
+
+def finish(suite: suites.Suite, job: suites.Job, train: float = 100.0, **more: Any) -> Path:
+    """Leave the files of a finished run that took so many seconds, ten of them once."""
+    folder = suite.folder(job)
+    statistics, manifest = (
+        suite.statistics(job),
+        suite.prepared_folder(job.dataset) / "manifest.csv",
+    )
+    if not manifest.exists():
+        for name in agreement.PREPARED:
+            put(manifest.parent / name, name)
+        put(manifest.parent / "recipe.yaml", suite.data_recipe(job.dataset).text)
+        put(Path(f"{manifest}.sha256"), "m")
+    put(statistics, json.dumps({"manifest": "m"}))
+    put(Path(f"{statistics}.sha256"), "s")
+    for name in (*agreement.TRAINED, *agreement.EVALUATED):
+        put(folder / name, "")
+    cost = COST | {"end": "2026-01-01", "device_hours": train / 3600} | more
+    cost["seconds"] = {"start": 6.0, "outputs": 4.0, "student": train - 10, "total": train}
+    put(folder / "cost.json", json.dumps(cost))
+    scoring = {"seconds": {"total": 2.0}, "device_hours": 2 / 3600}
+    put(folder / "cost-evaluate.json", json.dumps(scoring))
+    inputs = {"fold": job.fold, "seed": job.seed, "manifest": "m", "statistics": "s"}
+    put(folder / "inputs.json", json.dumps(inputs))
+    put(folder / "recipe.yaml", suite.recipe(job.dataset, job.run).text)
+    return folder
+
+
+def put(path: Path, text: str) -> None:
+    """Write a file a little later than the one before it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    _clock.append(_clock[-1] + 1_000_000_000)
+    os.utime(path, ns=(_clock[-1], _clock[-1]))
+
+
+_clock = [1_700_000_000_000_000_000]
+
+
+@pytest.fixture
+def finished() -> Callable[..., Path]:
+    """A function that leaves a finished run behind."""
+    return finish

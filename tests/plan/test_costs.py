@@ -69,7 +69,6 @@ def test_what_has_no_size_is_named_and_left_out(sized: Any) -> None:
     found = costs.estimate(suite)
     assert found.unknown == ("b",)
     assert found.hours == costs.estimate(suite, suite.jobs()[:1]).hours  # only a is known
-    assert "not in the catalogue: b" in costs.summary(suite)
     del sized.datasets["birds"]["size"]
     assert costs.estimate(sized.load()).unknown == ("birds", "b")
 
@@ -102,7 +101,24 @@ def test_bytes_have_two_digits(value: float, text: str) -> None:
     assert costs.size(value) == text
 
 
-def test_the_summary_counts_trainings_and_runs(sized: Any) -> None:
-    text = costs.summary(sized.load(seeds=[0, 1]))
-    assert text.startswith("24 trainings of 4 runs\n")  # 3 folds, 2 seeds
-    assert "GPU-hours" in text and "of prepared clips" in text
+def test_clips_without_a_size_are_counted_as_prepared(sized: Any) -> None:
+    """Six clips in folds 1 to 3, 12 s: a third of them tests."""
+    del sized.datasets["birds"]["size"]
+    suite = sized.load()
+    assert costs.sizes(suite, "birds") is None
+    rows = "".join(f"c{n},{n % 3 + 1},{1 + n % 2 * 2}.0\n" for n in range(6))
+    path = suite.prepared_folder("birds") / "manifest.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"clip,split,seconds\n{rows}")
+    assert costs.sizes(suite, "birds") == (4, 0, 2, 2.0)
+    path.write_text("clip,split,seconds\n")
+    assert costs.sizes(suite, "birds") is None
+
+
+def test_clips_of_a_fixed_split_are_counted_as_prepared(sized: Any) -> None:
+    del sized.datasets["cars"]["size"]
+    suite = sized.load(datasets=["cars"])
+    path = suite.prepared_folder("cars") / "manifest.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("clip,split,seconds\na,train,2\nb,train,4\nc,val,3\nd,test,3\n")
+    assert costs.sizes(suite, "cars") == (2, 1, 1, 3.0)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from cmkd.plan import catalog, costs, suites
+from cmkd.plan.forecast import forecasts
+from cmkd.plan.preview import render
 from cmkd.plan.suites import Job, Suite
 
 CONFIG = catalog.find()
@@ -63,7 +65,7 @@ def test_one_name_is_one_recipe_in_all_studies() -> None:
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_head_says_what_the_plan_says(name: str) -> None:
     suite, found = load(name), costs.estimate(load(name))
-    printed = costs.summary(suite)
+    printed = render(forecasts([suite]))
     assert found.unknown == ()
     jobs = line(name, "jobs")
     assert f" {found.jobs} trainings" in jobs

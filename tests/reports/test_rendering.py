@@ -67,6 +67,15 @@ def table_lines(text):
     return [line for line in text.splitlines() if line.startswith("|")]
 
 
+def test_a_suite_that_its_budget_ended_says_so_above_its_rows(folder):
+    sentence = "budget of device hours (execution: budget_gpu_hours) ended it"
+    assert sentence not in markdown.render(leaderboard(folder.suite), "small", {})
+    folder.fail(folder.jobs("tr@tr")[0], kind="budget", message="does not reach")
+    table = leaderboard(folder.suite)
+    assert sentence in markdown.render(table, "small", {})
+    assert sentence in page.render(table, "small", {}, {})
+
+
 def test_markdown_is_a_well_formed_table_of_all_rows(folder):
     table = leaderboard(folder.suite)
     text = markdown.render(table, "small", {})

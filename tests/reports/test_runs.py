@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import pytest
 import yaml
 
 from cmkd import files
@@ -69,11 +70,12 @@ def test_a_failure_of_another_recipe_is_forgotten(made):
     assert status(folder, job) == ("missing", "begun, not finished")
 
 
-def test_a_run_stopped_in_time_has_not_failed(made):
+@pytest.mark.parametrize("kind", ["time", "budget"])
+def test_a_run_stopped_in_time_or_by_the_budget_has_not_failed(made, kind):
     folder = made()
     job = folder.jobs("cnn_a")[0]
-    folder.fail(job, kind="time", message="stopped, run it again")
-    assert status(folder, job) == ("missing", "time: stopped, run it again")
+    folder.fail(job, kind=kind, message="stopped, run it again")
+    assert status(folder, job) == ("missing", f"{kind}: stopped, run it again")
 
 
 def test_a_changed_recipe_makes_exactly_its_runs_and_their_students_stale(made):

@@ -263,7 +263,7 @@ def test_the_hash_of_ids_ignores_their_order() -> None:
 
 def test_an_unknown_device_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'cuda'"):
-        choose_device({"device": "cuda:0"})
+        choose_device({"device": "cuda0"})
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")

@@ -48,11 +48,15 @@ def submit(clone: Any, *arguments: str) -> Any:
     return clone.snakemake("--cores", "all", "--profile", "slurm", *hurry, *arguments)
 
 
+def calls(tmp_path: Path) -> list[list[str]]:
+    """Return the arguments of every call of sbatch."""
+    log = tmp_path / "sbatch.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
 def submitted(tmp_path: Path) -> dict[str, str]:
     """Return the sbatch line of each rule, without what names this run or this machine."""
-    log = tmp_path / "sbatch.jsonl"
-    calls = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    return {rule_of(call): line_of(call) for call in calls}
+    return {rule_of(call): line_of(call) for call in calls(tmp_path)}
 
 
 def rule_of(call: list[str]) -> str:
@@ -85,6 +89,17 @@ def test_every_job_on_the_cluster_asks_for_what_the_profile_says(
     refused = submit(cluster)
     assert refused.returncode == 1
     assert submitted(tmp_path) == GOLDEN
+
+
+def test_every_attempt_asks_for_more_memory_up_to_the_cap(cluster: Any, tmp_path: Path) -> None:
+    for fold, name in ((1, "weights.safetensors"), (2, "metrics.json")):
+        (cluster.folder("small_cnn", fold) / name).unlink()
+    next((cluster.root / "results/prepared/toy/stats").rglob("fold-1.json")).unlink()
+    submit(cluster, "--retries", "2")
+    asked = [(rule_of(call), call[call.index("--mem") + 1]) for call in calls(tmp_path)]
+    memory = {rule: [mem for name, mem in asked if name == rule] for rule, _ in asked}
+    assert memory["stats"] == ["8000", "16000", "16000"]
+    assert memory["evaluate"] == ["16000", "32000", "32000"]
 
 
 def test_tables_and_track_run_where_snakemake_was_started(cluster: Any, tmp_path: Path) -> None:

@@ -9,19 +9,28 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from cmkd.errors import CmkdError
-from cmkd.plan import agreement, commands, downloads, names, suites
+from cmkd.operations import devices, owners, retries, slurm_states
+from cmkd.plan import agreement, budget, commands, downloads, names, suites
 
 
 def load_suite():
-    """Load the suite by the verbs' own loader; a wrong one ends here, in its own sentences."""
+    """Load the suite by the verbs' own loader; a wrong one ends here, in its own sentences.
+
+    A job of a cluster reads it again, and it was checked before the job was submitted.
+    """
+    checked = not workflow.is_main_process
     given = workflow.overwrite_configfiles or workflow.configfiles
     try:
         if given:
-            return suites.load(Path(given[-1]), config)
-        return suites.make(config, Path("config/config.yaml"))
+            return suites.load(Path(given[-1]), config, checked)
+        return suites.make(config, Path("config/config.yaml"), checked)
     except CmkdError as error:
         raise WorkflowError(str(error)) from None
 
+
+# The lock of a Snakemake that was killed must not stop the next one.
+if workflow.is_main_process:
+    owners.enter(Path(), logger.warning)
 
 SUITE = load_suite()
 AGREEMENT = agreement.Agreement(SUITE)
@@ -54,12 +63,16 @@ def edge(path, protected):
 
 
 def every(name):
-    """Return a file of every run of the suite."""
+    """Return a file of every run of the suite; none in a job of a cluster, which makes one run."""
+    if not workflow.is_main_process:
+        return []
     return [str(SUITE.folder(job) / name) for job in SUITE.jobs()]
 
 
 def figures():
     """Return the two figures of every dataset of the suite, and that of the claims."""
+    if not workflow.is_main_process:  # of a cluster, where tables are no job
+        return []
     datasets = dict.fromkeys(job.dataset for job in SUITE.jobs())
     kinds, endings = ("gains", "cost"), ("png", "svg")
     claims = [f"{FIGURES}/claims.{ending}" for ending in endings]
@@ -208,28 +221,18 @@ def execution_file(wildcards):
     return str(AGREEMENT.execution_file())
 
 
+def budget_options(wildcards):
+    """Return the option by which a training sees whether the suite's budget reaches for it."""
+    limited = "budget_gpu_hours" in SUITE.execution
+    return ["--suite", str(AGREEMENT.suite_file())] if limited else []
+
+
 def suite_file(wildcards):
     """Return the whole resolved suite as a file."""
     return str(AGREEMENT.suite_file())
 
 
 # GPUs of a workstation.
-
-
-def visible_gpus():
-    """Return how many GPUs this machine lets us use."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        listed = [device.strip() for device in named.split(",")]
-        hidden = [at for at, device in enumerate(listed) if device in ("", "-1")]
-        return hidden[0] if hidden else len(listed)
-    try:
-        answer = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
-    return sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
 
 
 def limit_gpus():
@@ -241,7 +244,7 @@ def limit_gpus():
         or SUITE.execution["device"] == "cpu"
     ):
         return
-    count = visible_gpus()
+    count = len(devices.visible())
     if count:
         workflow.register_resource("gpu", count)
 
@@ -267,6 +270,13 @@ def views_due():
     oldest = min(view.stat().st_mtime for view in views)
     runs = [Path(path) for path in every("metrics.json")]
     return any(not run.is_file() or run.stat().st_mtime > oldest for run in runs)
+
+
+def say_budget():
+    """Say that the budget ended the suite, if it did."""
+    sentence = budget.ended(SUITE)
+    if sentence:
+        logger.warning(sentence)
 
 
 def say_stale():

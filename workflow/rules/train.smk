@@ -13,7 +13,7 @@ rule train:
         f"{LOGS}/train/{{dataset}}/{{link}}/fold-{{fold}}/seed-{{seed}}.log",
     threads: SUITE.execution["threads"]
     resources:
-        gpu=1,
+        gpu=SUITE.execution["gpus"],
     params:
         run=run_folder,
         prepared=PREPARED,
@@ -21,12 +21,13 @@ rule train:
         teacher=[],
         initial=initial_option,
         execution=execution_file,
+        budget=budget_options,
     shell:
         "cmkd train {input.wanted:q} --run {params.run:q}"
         " --fold {wildcards.fold} --seed {wildcards.seed}"
         " --prepared {params.prepared:q} --statistics {params.statistics:q}"
         " {params.teacher:q} {params.initial:q}"
-        " --execution {params.execution:q} > {log:q} 2>&1"
+        " --execution {params.execution:q} {params.budget:q} > {log:q} 2>&1"
 
 
 use rule train as distill with:
