@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cmkd.files import write_text
+from cmkd.scoring import lease
 
 OWNERS, LOCKS = Path(".snakemake/owners"), Path(".snakemake/locks")
 FORGOTTEN = 86400.0  # seconds after which a note from elsewhere says nothing, without a lock
@@ -27,39 +28,30 @@ class Owner:
     """A process that no other can be taken for: where it runs, its number and when it began."""
 
     host: str
-    space: str  # the machine's boot and its space of process numbers, which a container has too
+    machine: str  # its boot and its space of process numbers: a container has one of its own
     pid: int
-    began: str
+    process: int  # when it began, in ticks since the boot
 
     @property
     def note(self) -> Path:
         """The name of the file that notes this process."""
-        return Path(f"{self.host}-{self.pid}-{self.began}.json")
+        return Path(f"{self.host}-{self.pid}-{self.process}.json")
 
     def here(self, other: "Owner") -> bool:
         """Tell whether this process and another have the same space of process numbers."""
-        return (self.host, self.space) == (other.host, other.space)
+        return (self.host, self.machine) == (other.host, other.machine)
+
+    def lives(self) -> bool:
+        """Tell whether this process, of this machine, is still there."""
+        return lease.process_start(self.pid) == self.process
 
 
 def me() -> Owner | None:
     """Return this process, or None on a system that does not show its processes."""
-    began = began_at(os.getpid())
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        space = os.readlink("/proc/self/ns/pid")
-    except OSError:
+    machine, process = lease.machine(), lease.process_start(os.getpid())
+    if machine is None or process is None:
         return None
-    return Owner(socket.gethostname(), f"{boot} {space}", os.getpid(), began) if began else None
-
-
-def began_at(pid: int) -> str:
-    """Return when a process of this machine began, in ticks since the boot; "" if it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    state, *fields = text[text.rindex(")") + 2 :].split()
-    return "" if state in "ZX" else fields[18]
+    return Owner(socket.gethostname(), machine, os.getpid(), process)
 
 
 def noted(folder: Path) -> dict[Path, Owner]:
@@ -71,7 +63,7 @@ def noted(folder: Path) -> dict[Path, Owner]:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, TypeError):
-            found[path] = Owner("another machine", "", 0, "")
+            found[path] = Owner("another machine", "", 0, 0)
     return found
 
 
@@ -85,7 +77,7 @@ def enter(folder: Path, warn: Callable[[str], None] = print) -> None:
     write_text(path, json.dumps(asdict(own)) + "\n")
     atexit.register(leave, path, own.pid)
     others = {where: other for where, other in noted(folder).items() if other != own}
-    dead = [at for at, other in others.items() if own.here(other) and not lives(other)]
+    dead = [at for at, other in others.items() if own.here(other) and not other.lives()]
     elsewhere = [at for at, other in others.items() if not own.here(other)]
     if not any((folder / LOCKS).glob("*.lock")):
         forget(dead + [at for at in elsewhere if age(at) > FORGOTTEN])
@@ -93,11 +85,6 @@ def enter(folder: Path, warn: Callable[[str], None] = print) -> None:
         _unlock(folder, dead, [others[at].pid for at in dead], warn)
     elif others:
         _say_who(others, dead, warn)
-
-
-def lives(owner: Owner) -> bool:
-    """Tell whether a process of this machine is still there."""
-    return began_at(owner.pid) == owner.began
 
 
 def age(path: Path) -> float:

@@ -8,6 +8,9 @@ Seen with snakemake-executor-plugin-slurm 2.8.0, the newest there is (`check_act
 - Told so, it goes back to sacct whenever slurmctld does not answer when asked for MinJobAge; and
   it waits for ever for a job that squeue has forgotten between two of its polls.
 - While slurmctld is away every submission fails, and a job's `retries` are spent in half a minute.
+- A node that failed once is excluded until Snakemake ends. Slurm by itself gives no job to a node
+  that is down; excluded, the last node of a partition makes every further submission fail. A node
+  that the plugin could not name, "None assigned", does so at once.
 
 The plugin learns states from one function, `query_job_status`, and submits by another, `run_job`:
 `mend` puts its own around both. Versions that are not in `MENDED` are left alone.
@@ -122,9 +125,16 @@ def patient(run_job: Callable[..., None], warn: Callable[[str], None]) -> Callab
             if not look:
                 warn("slurmctld does not answer: jobs are submitted when it does.")
             time.sleep(PAUSE)
+        executor._failed_nodes = executor._failed_nodes & excluded(executor)
         run_job(executor, job)
 
     return patient_run_job
+
+
+def excluded(executor: Any) -> set[str]:
+    """Return the nodes that the user excludes."""
+    named = executor.workflow.executor_settings.exclude_failed_nodes or ""
+    return {node.strip() for node in named.split(",") if node.strip()}
 
 
 def controller_answers() -> bool:

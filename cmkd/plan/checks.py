@@ -4,6 +4,7 @@ Each check yields sentences; all of them are raised together, so that one look m
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -227,7 +228,7 @@ def _suite_sense(
 ) -> Iterator[Iterator[str]]:
     """Yield, for each check of the suite's own keys, the sentences of what makes no sense."""
     checks: tuple[Callable[[Mapping[str, Any], Catalog], Iterator[str]], ...]
-    checks = (_words, _pairs, _ensembles, _folds, _results, _set, _roots)
+    checks = (_words, _pairs, _ensembles, _folds, _results, _secrets, _set, _roots)
     for one in checks:
         yield _at(where, one(config, entries))
     yield _at(where, _rivals(config, entries, Path(where)))
@@ -340,6 +341,12 @@ def _results(config: Mapping[str, Any], entries: Catalog) -> Iterator[str]:
             "a suite with 'set:' needs a 'results:' folder of its own, else two suites fight over "
             "the same runs; add such as 'results: results/NAME'"
         )
+
+
+def _secrets(config: Mapping[str, Any], entries: Catalog) -> Iterator[str]:
+    """Yield a password in an address: `execution:` is written into every cost.json."""
+    if re.search("//[^/]*@|password=", str((config.get("execution") or {}).get("tracking_uri"))):
+        yield "execution.tracking_uri holds a password: set it as MLFLOW_TRACKING_PASSWORD instead"
 
 
 def _rivals(config: Mapping[str, Any], entries: Catalog, where: Path) -> Iterator[str]:

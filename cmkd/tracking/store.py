@@ -129,7 +129,10 @@ def client(uri: str) -> Any:
     with trouble.told(uri), trouble.patience(trouble.BRIEF):
         if "://" in uri and not is_server(uri):
             _connect(uri)
-        found = MlflowClient(tracking_uri=uri)
+        try:
+            found = MlflowClient(tracking_uri=uri)
+        except OSError as error:
+            raise StoreError(f"the MLflow store {public(uri)} cannot be made: {error}") from None
         found.search_experiments(max_results=1)
     return found
 

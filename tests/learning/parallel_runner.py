@@ -223,6 +223,7 @@ def forked(case: dict, size: int, folder: Path) -> list[Any]:
 def main() -> None:
     """Run all cases."""
     torch.set_num_threads(1)
+    train.BATCH = 5  # so that a small validation split is several batches
     cases, folder = (
         json.loads(sys.argv[1]),
         Path(sys.argv[2]),

@@ -25,15 +25,16 @@ Start = Callable[..., subprocess.Popen]
 
 @pytest.fixture
 def start(wanted, data, tmp_path: Path) -> Iterator[Start]:
-    """Return a function that starts a copy of a training or of its evaluation."""
+    """Return a function that starts a copy; one that is held `at` a place waits for a gate."""
     recipe, started = wanted(), []
 
-    def begin(stage: str = "train", pause: float = 0.0, silence: float = 60) -> Any:
+    def begin(stage: str = "train", at: str | None = None, silence: float = 60) -> Any:
         execution = {"device": "cpu", "checkpoint_steps": 1, "lease_seconds": silence}
         given = {"wanted": str(recipe), "run": str(tmp_path / "run"), "fold": 1, "seed": 0,
                  "prepared": str(data.single), "statistics": str(data.single / "stats.json"),
                  "teacher": None, "initial": None, "execution": execution}  # fmt: skip
-        order = json.dumps({"stage": stage, "pause": pause, "train": given})
+        gates = {at: str(tmp_path / "gate")} if at else {}
+        order = json.dumps({"stage": stage, "gates": gates, "train": given})
         started.append(
             subprocess.Popen(
                 [sys.executable, str(RUNNER), order], stdout=subprocess.PIPE, text=True
@@ -83,12 +84,12 @@ def stamps(run: Path) -> dict[str, int]:
 
 def test_the_second_training_waits_and_finds_it_done(start, whole, tmp_path) -> None:
     run = tmp_path / "run"
-    orphan = start(pause=0.25)
+    orphan = start(at="step")
     until(lambda: holder(run) == orphan.pid)
-    # As Snakemake does before it starts a job again: it removes the outputs that are there.
     second = start()
     said = second.stdout.readline()
     assert said.startswith(f"waits: process {orphan.pid} on {os.uname().nodename}")
+    (tmp_path / "gate").touch()
     assert second.wait(LATE) == 0 and orphan.wait(LATE) == 0
     assert "done already, nothing to do" in second.stdout.read()
     assert all((run / name).exists() for name in TRAINED)
@@ -100,13 +101,13 @@ def test_outputs_swept_away_while_the_orphan_wrote_them_are_written_again(
     start, whole, tmp_path
 ) -> None:
     run = tmp_path / "run"
-    orphan = start(pause=0.25)
-    until(lambda: holder(run) == orphan.pid)
+    orphan = start(at="history")
+    until(lambda: (run / "weights.safetensors").exists())
     second = start()
     assert second.stdout.readline().startswith("waits: ")
-    # One of the outputs is removed just after it was written.
-    until(lambda: (run / "weights.safetensors").exists())
+    # As Snakemake does before it starts a job again: it removes the outputs that are there.
     (run / "weights.safetensors").unlink()
+    (tmp_path / "gate").touch()
     assert orphan.wait(LATE) == 0 and second.wait(LATE) == 0
     text = second.stdout.read()
     assert "begins at  step 12, epoch 4" in text and "epoch 1/3" not in text
@@ -116,10 +117,11 @@ def test_outputs_swept_away_while_the_orphan_wrote_them_are_written_again(
 def test_the_second_evaluation_waits_and_finds_it_done(start, whole, tmp_path) -> None:
     run = tmp_path / "run"
     assert start().wait(LATE) == 0
-    orphan = start("evaluate", pause=3)
+    orphan = start("evaluate", at="scores")
     until(lambda: holder(run) == orphan.pid)
     second = start("evaluate")
     assert "(evaluate) since" in second.stdout.readline()
+    (tmp_path / "gate").touch()
     assert second.wait(LATE) == 0 and orphan.wait(LATE) == 0
     assert "done already, nothing to do" in second.stdout.read()
     assert all((run / name).exists() for name in EVALUATED)
@@ -129,7 +131,7 @@ def test_the_second_evaluation_waits_and_finds_it_done(start, whole, tmp_path) -
 
 def test_after_a_kill_the_second_goes_on_from_the_checkpoint(start, whole, tmp_path) -> None:
     run = tmp_path / "run"
-    orphan = start(pause=0.25)
+    orphan = start(at="step")
     until(lambda: holder(run) == orphan.pid)
     second = start()
     assert second.stdout.readline().startswith("waits: ")
@@ -143,12 +145,13 @@ def test_after_a_kill_the_second_goes_on_from_the_checkpoint(start, whole, tmp_p
 
 def test_a_frozen_copy_that_wakes_up_says_so_and_writes_nothing(start, whole, tmp_path) -> None:
     run = tmp_path / "run"
-    orphan = start(pause=0.5, silence=1)
+    orphan = start(at="step", silence=1)
     until(lambda: (run / "state" / "checkpoint-0.json").exists())
     orphan.send_signal(signal.SIGSTOP)
     second = start(silence=1)
     assert second.wait(LATE) == 0
     before = stamps(run)
+    (tmp_path / "gate").touch()
     orphan.send_signal(signal.SIGCONT)
     assert orphan.wait(LATE) == 75
     assert "another copy of this job has taken" in orphan.stdout.read()
@@ -159,7 +162,7 @@ def test_a_frozen_copy_that_wakes_up_says_so_and_writes_nothing(start, whole, tm
 
 def test_sigterm_ends_the_waiting(start, tmp_path) -> None:
     run = tmp_path / "run"
-    orphan = start(pause=1)
+    orphan = start(at="step")
     until(lambda: holder(run) == orphan.pid)
     for stage in ("train", "evaluate"):
         (run / "recipe.yaml").write_text("{}")  # so that there is something to evaluate

@@ -175,7 +175,8 @@ def test_without_its_launcher_it_stops_and_goes_on_in_one_process(order, tmp_pat
     while any(Path(f"/proc/{number}").exists() for number in ranks):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert (tmp_path / "run" / "state" / "checkpoint-1.json").exists()
+    failure = json.loads((tmp_path / "run" / "state" / "failure.json").read_text())
+    assert failure["message"].startswith("stopped after step")
     done = whole(order("run", gpus=1, **{"training.epochs": 60}))
     assert done.returncode == 0, done.stderr
     assert "begins at  step" in done.stdout

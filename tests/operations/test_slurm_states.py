@@ -178,6 +178,25 @@ def test_a_job_that_sacct_does_not_name_is_waited_for(cluster: Cluster) -> None:
     assert [cluster.poll() for _ in range(3)] == ["waits"] * 3
 
 
+def executor(settings: Any, *failed: str) -> Any:
+    """Return what the plugin's methods need of an executor."""
+    return SimpleNamespace(
+        workflow=SimpleNamespace(executor_settings=settings), _failed_nodes=set(failed)
+    )
+
+
+def test_only_the_user_excludes_nodes(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[str]] = []
+    spy = lambda executor, job: seen.append(executor._failed_nodes)  # noqa: E731
+    monkeypatch.setattr(plugin.Executor, "run_job", spy)
+    cluster.say("scontrol", "Slurmctld(primary) at login1 is UP")
+    cluster.mend()
+    plugin.Executor.run_job(executor(cluster.settings, "node1", "None assigned"), "a job")
+    cluster.settings.exclude_failed_nodes = "bad, worse"
+    plugin.Executor.run_job(executor(cluster.settings, "bad", "worse", "node1"), "a job")
+    assert seen == [set(), {"bad", "worse"}]
+
+
 def test_a_submission_waits_for_the_controller(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,7 +213,7 @@ def test_a_submission_waits_for_the_controller(
 
     monkeypatch.setattr(slurm_states, "time", SimpleNamespace(sleep=sleep))
     cluster.mend()
-    plugin.Executor.run_job(SimpleNamespace(), "a job")
+    plugin.Executor.run_job(executor(cluster.settings), "a job")
     assert submitted == ["a job"]
     assert slept == [slurm_states.PAUSE] * 3
     assert cluster.warnings == ["slurmctld does not answer: jobs are submitted when it does."]

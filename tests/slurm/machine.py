@@ -150,7 +150,9 @@ class Machine:
     def _store(self) -> tuple[str, ...]:
         """Return the options that say where the database keeps its files."""
         where = f"--datadir={self.folder}/db"
-        return ("--no-defaults", "--user=root", where, "--skip-name-resolve")
+        # Two databases that begin at once must not share /tmp.
+        apart = f"--tmpdir={self.folder}/run"
+        return ("--no-defaults", "--user=root", where, apart, "--skip-name-resolve")
 
     def _database(self) -> tuple[str, ...]:
         """Return the options of the database's client."""

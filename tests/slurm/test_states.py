@@ -38,7 +38,7 @@ class Night:
         program.rename(clone.fakes / "fake")
         program.write_text(FIRST.format(attempts=self.attempts, program=clone.fakes / "fake"))
         program.chmod(0o755)
-        prepared = clone.snakemake("--cores", "2", "--until", "stats")
+        prepared = clone.snakemake("--cores", "2", "--until", "stats", "--no-hooks")
         assert prepared.returncode == 0, prepared.stdout
 
     def begin(self, first: str = "", each: str = "", *more: str, wait: bool = True) -> Any:
@@ -142,6 +142,17 @@ def test_a_job_of_a_dead_node_runs_on_another(night: Any, cluster: Any) -> None:
     one.end(process)
     assert one.states() == ["NODE_FAIL", "COMPLETED"]
     assert one.lines()[0][1] != one.lines()[1][1]
+
+
+def test_a_node_that_came_back_is_used_again(night: Any, cluster: Any) -> None:
+    one = night(cluster)
+    one.clone.profile(train={"slurm_extra": "'-w node1'"})
+    process = one.begin("sleep 300")
+    cluster.kill("node1", jobs=True)
+    cluster.wait(lambda: one.states() == ["NODE_FAIL"], 60, "Slurm has given the node up")
+    cluster.start("node1")
+    one.end(process)
+    assert one.states() == ["NODE_FAIL", "COMPLETED"]
 
 
 def test_a_cancelled_job_is_submitted_anew(night: Any, cluster: Any) -> None:

@@ -4,6 +4,7 @@ The end is read from PostgreSQL's own tables and compared with the history files
 """
 
 import random
+import shutil
 import signal
 import time
 
@@ -166,28 +167,22 @@ def test_long_histories_go_through_the_server(tmp_path, postgres, server, trees,
 
 
 def test_a_machine_without_network_syncs_later_and_copies_keep_their_keys(
-    tmp_path, postgres, server, trees, cmkd
+    tmp_path, postgres, server, trees, monkeypatch
 ):
     path = trees.suite_file(tmp_path / "tree", results="results")
-    (tmp_path / "tree" / "x").mkdir(parents=True)
-    import os
-    import shutil
-
-    os.chdir(tmp_path / "tree")
+    monkeypatch.chdir(path.parent)
     suite = trees.finish_all(path)
     assert tracking.track(suite).added == 4  # its own store
-    os.environ["MLFLOW_TRACKING_URI"] = server.uri
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     assert tracking.track(suite).added == 4
     check(postgres, trees, suite)
-    shutil.copytree(tmp_path / "tree", tmp_path / "copy")
-    os.chdir(tmp_path / "copy")
-    copy = trees.load(path)
-    again = tracking.track(copy)
+    shutil.copytree(path.parent, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    again = tracking.track(suite)
     assert (again.added, again.replaced, again.unchanged) == (0, 0, 4)
-    check(postgres, trees, copy)
-    trees.finish(copy, copy.jobs()[0], accuracy=0.5)
-    assert tracking.track(copy).replaced == 1
-    check(postgres, trees, copy)
+    trees.finish(suite, suite.jobs()[0], accuracy=0.5)
+    assert tracking.track(suite).replaced == 1
+    check(postgres, trees, suite)
 
 
 def test_a_deleted_experiment_of_a_server_is_a_sentence(
@@ -204,3 +199,97 @@ def test_a_deleted_experiment_of_a_server_is_a_sentence(
     MlflowClient(server.uri).restore_experiment(number)
     tracking.track(suite)
     check(postgres, trees, suite)
+
+
+def test_watch_shows_curves_survives_the_servers_death_and_ends_with_the_records(
+    tmp_path, postgres, server, trees, cmkd
+):
+    path = trees.suite_file(tmp_path / "tree")
+    suite = trees.load(path)
+    job, others = suite.jobs()[0], suite.jobs()[1:]
+    rows = trees.rows_of(job, 5)
+    short = {"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    one = cmkd("track", path, "--watch", "0.3", **short)
+
+    def losses():
+        if not (suite.results / "id").is_file():
+            return None
+        end = (suite.results / "id").read_text().strip() + trees.keys_end(job)
+        return len([p for p in postgres.rows(POINTS, end) if p[0] == "train/loss"])
+
+    for done in (1, 3):
+        trees.begin(suite, job, rows[:done], time.time(), number=done)
+        wait_for(lambda done=done: losses() == done)
+    server.kill()
+    trees.begin(suite, job, rows[:4], time.time(), number=4)
+    for other in others:
+        trees.finish(suite, other)
+    wait_for(lambda: "does not answer" in one.out.read_text())
+    server.start()
+    wait_for(lambda: losses() == 4)
+    trees.finish(suite, job)
+    assert one.wait(120) == 0, one.out.read_text()
+    said = one.out.read_text()
+    assert said.count("does not answer") == said.count("the store answers again") == 1
+    check(postgres, trees, suite)
+
+
+def test_a_run_deleted_under_its_writer_is_written_again(
+    tmp_path, postgres, server, trees, monkeypatch
+):
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    suite = trees.finish_all(trees.suite_file(tmp_path / "tree"))
+    real, deleted = MlflowClient.log_artifact, []
+
+    def robbed(self, key, path):
+        if len(deleted) < 2:  # another writer thinks that it was cut off
+            deleted.append(key)
+            self.delete_run(key)
+        return real(self, key, path)
+
+    monkeypatch.setattr(MlflowClient, "log_artifact", robbed)
+    tracking.track(suite)
+    assert len(deleted) == 2
+    check(postgres, trees, suite)
+
+
+def test_a_server_with_passwords(tmp_path, servers, trees, cmkd):
+    """Basic-auth as docs/mlflow-server.md sets it up, a foreign name, and nothing written down."""
+    password = "only-for-this-test"
+    settings = tmp_path / "auth.ini"
+    settings.write_text(
+        "[mlflow]\ndefault_permission = READ\nadmin_username = admin\n"
+        f"database_uri = sqlite:///{tmp_path}/auth.db\nauth_cache_ttl_seconds = 60\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    server = servers.Server(
+        tmp_path / "server",
+        f"sqlite:///{tmp_path}/mlflow.db",
+        *("--app-name", "basic-auth", "--allowed-hosts", "127.0.0.1:*"),
+        workers=1,
+        MLFLOW_AUTH_CONFIG_PATH=str(settings),
+        MLFLOW_AUTH_ADMIN_PASSWORD=password,
+        MLFLOW_FLASK_SERVER_SECRET_KEY="only-for-this-test-too",
+    )
+    try:
+        path = trees.suite_file(tmp_path / "tree")
+        suite = trees.finish_all(path)
+        named = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": password}
+        within = server.uri.replace("//", f"//admin:{password}@")
+        foreign = server.uri.replace("127.0.0.1", "localhost")
+        for uri, environment, code, said in (
+            (server.uri, {}, 2, "wants to know who you are"),
+            (server.uri, named | {"MLFLOW_TRACKING_PASSWORD": "x"}, 2, "does not know this user"),
+            (foreign, named, 2, "does not answer to the name localhost"),
+            (within, {}, 0, "4 runs added"),
+            (server.uri, named, 0, "4 unchanged"),
+        ):
+            one = cmkd("track", path, MLFLOW_TRACKING_URI=uri, **environment)
+            assert one.wait(120) == code, one.out.read_text()
+            assert said in one.out.read_text()
+        for found in [*suite.results.rglob("*"), *tmp_path.glob("out-*.txt")]:
+            assert not found.is_file() or password.encode() not in found.read_bytes(), found
+    finally:
+        server.kill()

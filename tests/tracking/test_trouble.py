@@ -93,7 +93,7 @@ def test_a_refused_password_is_told_from_a_missing_one(suite, monkeypatch):
         ("postgresql://ana:secret@127.0.0.1:1/mlflow", "does not answer"),
         ("htp://127.0.0.1:1", "is no address of a store"),
         ("lab:5000", "is no address of a store"),
-        ("sqlite:////dev/null/x.db", "refused"),
+        ("sqlite:////dev/null/x.db", "cannot be made"),
     ],
 )
 def test_a_wrong_address_has_its_sentence(suite, monkeypatch, uri, said):

@@ -257,11 +257,11 @@ def _limits(jobs: str, submitted: str, wall: str, tres: str) -> Limits:
 
 
 def _working(state: str) -> bool:
-    """Tell whether a node of this state (sinfo %T) takes jobs; a flag such as `*` may follow."""
-    if state.endswith("*"):  # does not answer
-        return False
-    plain = state.rstrip("~#!%$@^-+")
-    return plain in (*WORKING, *ASLEEP)
+    """Tell whether a node of this state (sinfo %T) takes jobs.
+
+    Flags may follow, of which `*` (it does not answer) is the one that tells that it does not.
+    """
+    return state.rstrip("~#!%$@^-+") in (*WORKING, *ASLEEP)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Forms that fit and forms that do not, on clusters whose sizes and rights are known."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -72,6 +73,20 @@ def test_a_partition_that_is_down_is_wrong(at: At, edited: Edit) -> None:
 def test_partitions_of_others_are_refused(at: At, edited: Edit, partition: str, words: str) -> None:
     found = check(edited(*SMALL, named(GPU, partition)), at("rights"))
     assert any(words in one for one in found)
+
+
+def test_an_account_that_a_partition_denies_is_refused(at: At) -> None:
+    there = at("rights")
+    cpu = replace(there.partitions[0], denied=("plants",))
+    assert site.refused(there, cpu, "plants", "") == "is closed to account 'plants'"
+    assert site.refused(there, cpu, "birds", "") == ""
+
+
+def test_a_partition_takes_its_qualities_only(at: At) -> None:
+    there = at("rights")
+    cpu = replace(there.partitions[0], qualities=("few", "long"))
+    assert "takes the qualities few, long" in site.refused(there, cpu, "birds", "normal")
+    assert site.refused(there, cpu, "birds", "few") == ""
 
 
 def test_the_right_account_opens_the_partition(at: At, edited: Edit) -> None:
