@@ -111,7 +111,7 @@ def _take(there: Sequence[str], count: int, held: contextlib.ExitStack) -> list[
             said = said or _say(there, count)
             time.sleep(PAUSE)
         while True:
-            for name in set(there).difference(taken):
+            for name in [name for name in there if name not in taken]:
                 if len(taken) < count and _locked(uuids.get(name, name), held):
                     taken.append(name)
             if len(taken) == count:

@@ -12,10 +12,14 @@ Seen with snakemake-executor-plugin-slurm 2.8.0, the newest there is (`check_act
   that is down; excluded, the last node of a partition makes every further submission fail. A node
   that the plugin could not name, "None assigned", does so at once.
 
+- Python's own path stands unquoted in the script of a job, so an environment in a folder with a space
+  in its name cannot be used (`quote_python`).
+
 The plugin learns states from one function, `query_job_status`, and submits by another, `run_job`:
 `mend` puts its own around both. Versions that are not in `MENDED` are left alone.
 """
 
+import shlex
 import subprocess
 import sys
 import time
@@ -113,6 +117,20 @@ def mend(settings: Any, warn: Callable[[str], None] = print) -> bool:
     plugin.query_job_status = reader.around(plugin.query_job_status)
     plugin.Executor.run_job = patient(plugin.Executor.run_job, warn)
     return True
+
+
+def quote_python() -> None:
+    """Let jobs find a Python whose path has a space: quote it where a command is made of it.
+
+    In every process that reads the Snakefile, since the job's own Snakemake makes one more command.
+    """
+    quoted = shlex.quote(sys.executable)
+    if quoted == sys.executable:
+        return
+    for name in (PACKAGE, f"{PACKAGE}-jobstep"):
+        plugin: Any = sys.modules.get(name.replace("-", "_"))
+        if plugin is not None:
+            plugin.Executor.get_python_executable = lambda executor: quoted
 
 
 def patient(run_job: Callable[..., None], warn: Callable[[str], None]) -> Callable[..., None]:

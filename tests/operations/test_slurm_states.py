@@ -6,8 +6,10 @@ The polls are the plugin's own (`Executor.check_active_jobs`); it asks programs 
 import asyncio
 import contextlib
 import os
+import subprocess
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -229,3 +231,15 @@ def test_other_executors_and_versions_are_left_alone(
     assert not cluster.mend()
     assert "2.9.0" in cluster.warnings[0]
     assert plugin.query_job_status is before
+
+
+def test_a_python_below_a_space_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = ModuleType("snakemake_executor_plugin_slurm_jobstep")
+    step.Executor = type("Executor", (), {})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, step.__name__, step)
+    monkeypatch.delitem(sys.modules, "snakemake_executor_plugin_slurm", raising=False)
+    monkeypatch.setattr(sys, "executable", "/a b/python")
+    slurm_states.quote_python()
+    command = step.Executor().get_python_executable()
+    said = subprocess.run(f"printf '<%s>' {command}", shell=True, capture_output=True, text=True)
+    assert said.stdout == "</a b/python>"

@@ -43,6 +43,8 @@ TABLES = f"{SUITE.results}/tables/{SUITE.name}"
 FIGURES = f"{SUITE.results}/figures/{SUITE.name}"
 LOGS = f"{SUITE.results}/logs"
 
+slurm_states.quote_python()
+
 # `cmkd` is installed beside Snakemake even where that folder is not on the PATH.
 if shutil.which("cmkd") is None:
     folders = (os.environ.get("PATH", ""), str(Path(sys.executable).parent))
