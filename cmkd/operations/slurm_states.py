@@ -12,8 +12,8 @@ Seen with snakemake-executor-plugin-slurm 2.8.0, the newest there is (`check_act
   that is down; excluded, the last node of a partition makes every further submission fail. A node
   that the plugin could not name, "None assigned", does so at once.
 
-- Python's own path stands unquoted in the script of a job, so an environment in a folder with a space
-  in its name cannot be used (`quote_python`).
+- Python's own path stands unquoted in the script of a job, so an environment in a folder with a
+  space in its name cannot be used (`quote_python`).
 
 The plugin learns states from one function, `query_job_status`, and submits by another, `run_job`:
 `mend` puts its own around both. Versions that are not in `MENDED` are left alone.
