@@ -165,3 +165,20 @@ def test_two_first_passes_agree_on_the_name_of_the_results(tmp_path, monkeypatch
     monkeypatch.setattr(os, "link", late)
     assert store.results_id(tmp_path) == "theirs"
     assert [item.name for item in tmp_path.iterdir()] == ["id"]
+
+
+def test_a_row_that_others_insert_at_the_same_moment_is_tried_again(monkeypatch):
+    monkeypatch.setattr(trouble.time, "sleep", lambda seconds: None)
+    first = RuntimeError("(psycopg2.errors.UniqueViolation) duplicate key")
+    second = RuntimeError("(sqlite3.IntegrityError) UNIQUE constraint failed: tags")
+    answers = [first, second, None]
+
+    def call():
+        if answer := answers.pop(0):
+            raise answer
+
+    trouble.insist(call)
+    assert answers == []
+    answers += [RuntimeError("disk full"), None]
+    with pytest.raises(RuntimeError, match="disk full"):
+        trouble.insist(call)
