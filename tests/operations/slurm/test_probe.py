@@ -136,3 +136,22 @@ def test_the_nodes_file_is_written_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert node.get(tmp_path / "a.json") == json.loads((tmp_path / "a.json").read_text())
     assert node.get(tmp_path / "none.json") is None
+
+
+def test_steps_are_tried_without_what_the_plugin_takes_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from cmkd.operations.slurm import node
+
+    seen: dict[str, str] = {}
+
+    def run(command: list[str], env: dict[str, str], **_: Any) -> Any:
+        seen.update(env)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(node.subprocess, "run", run)
+    for name in ("SLURM_CONF", "SLURM_GPUS", "SRUN_CPUS_PER_TASK", "SLURM_JOB_ID", "OTHER"):
+        monkeypatch.setenv(name, "7")
+    assert node._step("true") == ""
+    assert {"SLURM_JOB_ID", "OTHER"} <= set(seen)
+    assert not {"SLURM_CONF", "SLURM_GPUS", "SRUN_CPUS_PER_TASK"} & set(seen)
