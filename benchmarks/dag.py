@@ -17,18 +17,16 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import yaml
+from scratch import ROOT, checkout
 
 from cmkd.plan import agreement, suites
 
-ROOT = Path(__file__).parents[1]
-COPIED = ("Snakefile", "workflow", "profiles", "config")
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 SIZES = (1000, 2000, 3500, 5000)
 RUNS, FOLDS = 20, 5
@@ -62,12 +60,7 @@ def main() -> None:
     chosen = parser.parse_args()
     sizes, times = ((2000,), 1) if chosen.quick else (SIZES, chosen.times)
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} at the start", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        for name in COPIED:
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
-            copy(ROOT / name, root / name)
-        os.chdir(root)
+    with checkout() as root:
         _planning(root, sizes, times)
         _job(root, max(times, 3))
     print(f"load {os.getloadavg()[0]:.1f} at the end")

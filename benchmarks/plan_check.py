@@ -8,14 +8,13 @@ every run as its cost files have them, their sum, and the wall time. Works in a 
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import yaml
+from scratch import ROOT, checkout
 
 from cmkd.operations import calibrate
 from cmkd.plan import suites
@@ -24,8 +23,6 @@ from cmkd.plan.measured import FILES
 from cmkd.plan.preview import render
 from cmkd.plan.suites import Job, Suite
 
-ROOT = Path(__file__).parents[1]
-COPIED = ("Snakefile", "workflow", "profiles", "config")
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 
 
@@ -36,12 +33,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--model", action="append", help="only these models (to be repeated)")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        for name in COPIED:
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
-            copy(ROOT / name, root / name)
-        os.chdir(root)
+    with checkout() as root:
         _check(_suite(root, chosen.data_root.resolve(), chosen.model), chosen.cores)
 
 

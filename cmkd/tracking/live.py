@@ -15,12 +15,12 @@ from typing import Any
 
 from cmkd.plan.suites import Suite
 from cmkd.reports.runs import RunState, read
+from cmkd.scoring import lease as leases
 from cmkd.tracking import upload
 from cmkd.tracking.entries import STATE, Entry, curves, flatten, history, name_of
 
 LIVE, PROGRESS = "cmkd.live", "progress"
 NOTE = "mlflow.note.content"
-LEASE_SECONDS = 60.0
 CHECKPOINTS = ("state/checkpoint-0.json", "state/checkpoint-1.json")
 RUNNING, WAITING, LOST = "RUNNING", "SCHEDULED", "KILLED"  # MLflow's words
 WORDS = {  # tag and sentence
@@ -69,7 +69,7 @@ def look(suite: Suite, state: RunState, now: float | None = None) -> Sight | Non
         return None
     began = (lease or {}).get("began") or found.get("time") or now
     first = rows[0]["time"] - rows[0].get("seconds", 0.0) if rows else began
-    limit = float(suite.execution.get("lease_seconds", LEASE_SECONDS))
+    limit = leases.seconds(suite.execution)
     return Sight(
         status=_status(path, lease, limit, now),
         rows=rows,
@@ -142,7 +142,7 @@ def _status(path: Path, lease: Mapping[str, Any] | None, limit: float, now: floa
         touched = 0.0
     beaten = max(float(lease.get("heartbeat") or 0), touched)
     silent = now - beaten > max(limit, 3 * float(lease.get("every") or 0))
-    return LOST if silent else RUNNING
+    return LOST if silent or leases.gone(dict(lease)) else RUNNING
 
 
 def _progress(found: Mapping[str, Any], lease: Mapping[str, Any] | None, trained: bool) -> str:
