@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -138,7 +139,8 @@ def python() -> Iterator[Finding]:
     command = shutil.which("cmkd")
     if command is None:
         text = f"cmkd is not on the PATH; it is in {Path(sys.executable).parent}"
-        yield warning("command", text, f"source {Path(sys.executable).parent}/activate")
+        activate = shlex.quote(f"{Path(sys.executable).parent}/activate")
+        yield warning("command", text, f"source {activate}")
 
 
 def packages() -> Iterator[Finding]:
