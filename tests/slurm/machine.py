@@ -278,15 +278,16 @@ class Machine:
         self._children = [child for child in self._children if child.poll() is None]
 
     def _kill_jobs(self, *with_: str) -> None:
-        """Kill the processes of this cluster's jobs that have these words in their environment."""
-        for process in Path("/proc").iterdir():
-            if not process.name.isdigit() or int(process.name) == os.getpid():
-                continue
-            found = environment_of(int(process.name))
+        """Kill the processes of our jobs with these words in their environment, to their end."""
+        killed: list[int] = []
+        for pid in (int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit()):
+            found = environment_of(pid) if pid != os.getpid() else ()
             is_job = any(word.startswith("SLURM_JOB_ID=") for word in found)
-            if f"{MARK}={self.folder}" in found and is_job and set(with_) <= set(found):
-                for pid in (int(process.name), *keepers(int(process.name))):
-                    send(pid, signal.SIGKILL)
+            if is_job and {f"{MARK}={self.folder}", *with_} <= set(found):
+                killed += (pid, *keepers(pid))
+        for pid in killed:
+            send(pid, signal.SIGKILL)
+        self.wait(lambda: not any(map(environment_of, killed)), 15, "killed jobs are gone")
 
     def cancel(self) -> None:
         """Cancel all jobs and wait until the queue is empty."""
@@ -407,9 +408,10 @@ def free(port: int) -> bool:
 def environment_of(pid: int) -> list[str]:
     """Return what a process had in its environment when it began; nothing for one that is gone."""
     try:
-        return Path(f"/proc/{pid}/environ").read_text(errors="replace").split("\0")
+        text = Path(f"/proc/{pid}/environ").read_text(errors="replace")
     except OSError:
         return []
+    return [word for word in text.split("\0") if word]  # of a zombie none
 
 
 def keepers(pid: int) -> list[int]:
